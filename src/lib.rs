@@ -1,0 +1,3 @@
+//! evidence-gateway: one GraphQL schema over PostgreSQL, Qdrant and Redis. The map, in reading order.
+
+pub mod error;
