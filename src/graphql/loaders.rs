@@ -1,0 +1,115 @@
+//! Loaders: the only way by which related rows are read. One loader per statement and request; it takes the keys
+//! of a whole level, reads those that it does not have yet by one statement, and remembers them.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dataloader::BatchFn;
+use dataloader::cached::Loader;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::store::db::Session;
+use crate::store::db::rows::{RowRef, RowSet};
+use crate::store::db::sql::Sql;
+
+/// Keys per statement. A level is bounded by the limits on pages, so this is a fuse and no tuning knob.
+const MAX_BATCH: usize = 10_000;
+
+/// The rows that belong to one key: a run of a shared answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    set: Arc<RowSet>,
+    start: usize,
+    len: usize,
+}
+
+impl Loaded {
+    pub(crate) fn all(set: RowSet) -> Self {
+        let len = set.len();
+        Self { set: Arc::new(set), start: 0, len }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn row(&self, place: usize) -> RowRef {
+        RowRef { set: self.set.clone(), row: self.start + place }
+    }
+
+    /// The count that a counting statement gives for a key.
+    pub(crate) fn count(&self) -> i64 {
+        self.set.bigint(self.start, 1).unwrap_or(0)
+    }
+}
+
+struct Batch {
+    sql: Sql,
+    session: Session,
+}
+
+impl BatchFn<Uuid, Result<Loaded>> for Batch {
+    fn load(&mut self, keys: &[Uuid]) -> impl Future<Output = HashMap<Uuid, Result<Loaded>>> {
+        let sql = self.sql.with_keys(keys.to_vec());
+        let (session, keys) = (self.session.clone(), keys.to_vec());
+        async move {
+            match session.rows(&sql).await {
+                Ok(rows) => group(&keys, Arc::new(rows)),
+                Err(error) => keys.into_iter().map(|key| (key, Err(error.clone()))).collect(),
+            }
+        }
+    }
+}
+
+/// Gives each key its run of rows; a key without rows gets an empty run.
+fn group(keys: &[Uuid], set: Arc<RowSet>) -> HashMap<Uuid, Result<Loaded>> {
+    let mut groups: HashMap<Uuid, Result<Loaded>> = HashMap::with_capacity(keys.len());
+    let mut row = 0;
+    while row < set.len() {
+        let key = set.uuid(row, 0);
+        let start = row;
+        while row < set.len() && set.cell(row, 0) == set.cell(start, 0) {
+            row += 1;
+        }
+        if let Some(key) = key {
+            groups.insert(key, Ok(Loaded { set: set.clone(), start, len: row - start }));
+        }
+    }
+    for key in keys {
+        groups.entry(*key).or_insert_with(|| Ok(Loaded { set: set.clone(), start: 0, len: 0 }));
+    }
+    groups
+}
+
+/// The loaders of one request, made as they are needed. Equal statements share one.
+pub(crate) struct Loaders {
+    session: Session,
+    loaders: Mutex<HashMap<Sql, Loader<Uuid, Result<Loaded>, Batch>>>,
+}
+
+impl Loaders {
+    pub(crate) fn new(session: Session) -> Self {
+        Self { session, loaders: Mutex::default() }
+    }
+
+    /// The rows of each key.
+    pub(crate) async fn load(&self, sql: &Sql, keys: Vec<Uuid>) -> Result<HashMap<Uuid, Loaded>> {
+        let loader = {
+            let mut loaders = self.loaders.lock().unwrap_or_else(PoisonError::into_inner);
+            match loaders.get(sql) {
+                Some(loader) => loader.clone(),
+                None => {
+                    let batch = Batch { sql: sql.clone(), session: self.session.clone() };
+                    // One yield: the sibling relations of the level have then added their keys.
+                    let loader = Loader::new(batch).with_max_batch_size(MAX_BATCH).with_yield_count(1);
+                    loaders.insert(sql.clone(), loader.clone());
+                    loader
+                }
+            }
+        };
+        let loaded = loader.try_load_many(keys).await.map_err(Error::internal)?;
+        loaded.into_iter().map(|(key, rows)| Ok((key, rows?))).collect()
+    }
+}

@@ -1,0 +1,36 @@
+//! The agent registry and what its agents ran.
+
+use crate::model::entity::{
+    Declaration, Enum,
+    RelationDeclaration::{Many, One},
+};
+
+static STATUS: Enum = Enum { name: "AgentStatus", values: &["active", "inactive", "maintenance"] };
+static EXECUTION_STATUS: Enum =
+    Enum { name: "AgentExecutionStatus", values: &["running", "succeeded", "failed", "cancelled"] };
+
+pub(super) static AGENT: Declaration = Declaration {
+    hidden: &["deleted_at"],
+    enums: &[("status", &STATUS)],
+    order: &[("name", false)],
+    relations: &[
+        Many("tasks", "Task", "{t}.assigned_agent_id = {k}", &[], "The tasks assigned to the agent."),
+        Many("evidences", "Evidence", "{t}.agent_id = {k}", &[], "The evidence that the agent found."),
+        Many("executions", "AgentExecution", "{t}.agent_id = {k}", &[], "What the agent ran."),
+    ],
+    group_by: &["status", "type", "agent_version"],
+    group_by_day: &["registered_at"],
+    measures: &["last_heartbeat_at", "registered_at"],
+    // The registry is the platform's telephone book: every viewer may read it. What agents did is per project.
+    ..Declaration::new("Agent", "agents", "agent", "agents", "true")
+};
+
+pub(super) static EXECUTION: Declaration = Declaration {
+    enums: &[("status", &EXECUTION_STATUS)],
+    relations: &[
+        One("agent", "Agent", "agent_id", "The agent that ran."),
+        One("task", "Task", "task_id", "The task it ran for."),
+        One("project", "Project", "project_id", "The project it ran for."),
+    ],
+    ..Declaration::new("AgentExecution", "agent_executions", "agentExecution", "agentExecutions", "{t}.project_id = any({projects})")
+};

@@ -1,0 +1,313 @@
+//! The statements that read rows: by id, as pages of a whole table, and as pages per parent for a batch of
+//! parents. Each row begins with its key (an id, or its parent's), then the projected columns.
+
+use crate::model::cursor::Cursor;
+use crate::model::entity::{Column, OrderBy, Relation, RelationKind, TypeId};
+use crate::model::filter::Filter;
+use crate::model::graph;
+use crate::model::page::Page;
+use crate::model::viewer::Viewer;
+use crate::store::db::sql::{Bind, Sql};
+use uuid::Uuid;
+
+/// The columns to read, each once.
+#[derive(Debug, Clone, Default)]
+pub struct Projection {
+    columns: Vec<&'static Column>,
+}
+
+impl Projection {
+    /// Asks for a column and gives its place in the row. Place 0 is the row's key.
+    pub fn add(&mut self, column: &'static Column) -> usize {
+        let known = self.columns.iter().position(|other| std::ptr::eq(*other, column));
+        1 + known.unwrap_or_else(|| {
+            self.columns.push(column);
+            self.columns.len() - 1
+        })
+    }
+
+    /// The columns in their order.
+    pub fn columns(&self) -> &[&'static Column] {
+        &self.columns
+    }
+
+    /// The number of cells in a row.
+    pub fn width(&self) -> usize {
+        self.columns.len() + 1
+    }
+
+    fn write(&self, t: &str, sql: &mut Sql) {
+        for column in &self.columns {
+            sql.push(", ").push(&column.sql.replace("{t}", t));
+        }
+    }
+}
+
+/// A statement under construction for a viewer: hands out aliases and limits each table to what is visible.
+pub struct Scope<'a> {
+    viewer: &'a Viewer,
+    aliases: u32,
+}
+
+impl<'a> Scope<'a> {
+    /// A scope without aliases yet.
+    pub const fn new(viewer: &'a Viewer) -> Self {
+        Self { viewer, aliases: 0 }
+    }
+
+    /// A name for a row that no other row of the statement has.
+    pub fn alias(&mut self) -> String {
+        self.aliases += 1;
+        format!("t{}", self.aliases)
+    }
+
+    /// Writes `select from <table> <alias> where <visible>`, to be continued with a list before `from` or an
+    /// `and` after it.
+    pub(super) fn write_from(&self, ty: TypeId, t: &str, sql: &mut Sql) {
+        sql.push("select");
+        self.write_table(ty, t, sql);
+    }
+
+    /// Writes ` from <table> <alias> where <visible>`.
+    pub(super) fn write_table(&self, ty: TypeId, t: &str, sql: &mut Sql) {
+        let Some(table) = &graph().types[ty].table else { return };
+        sql.push(&format!(" from {} {t} where ", table.name));
+        if table.soft_delete {
+            sql.push(&format!("{t}.deleted_at is null and "));
+        }
+        self.write_visible(table.visible, t, sql);
+    }
+
+    fn write_visible(&self, visible: &str, t: &str, sql: &mut Sql) {
+        let Some(projects) = self.viewer.project_ids() else {
+            sql.push("true");
+            return;
+        };
+        let visible = visible.replace("{t}", t);
+        let mut rest = visible.as_str();
+        while let Some((before, tail)) = rest.split_once('{') {
+            let (name, after) = tail.split_once('}').unwrap_or((tail, ""));
+            sql.push(before);
+            sql.bind(match name {
+                "projects" => Bind::Uuids(projects.to_vec()),
+                _ => Bind::Uuid(self.viewer.user_id.unwrap_or(Uuid::nil())),
+            });
+            rest = after;
+        }
+        sql.push(rest);
+    }
+}
+
+/// Rows by their ids, a batch. The key is the id.
+pub fn by_ids(viewer: &Viewer, ty: TypeId, projection: &Projection, filter: Option<&Filter>) -> Sql {
+    let mut scope = Scope::new(viewer);
+    let t = scope.alias();
+    let mut sql = Sql::default();
+    sql.push(&format!("select {t}.id"));
+    projection.write(&t, &mut sql);
+    scope.write_table(ty, &t, &mut sql);
+    sql.push(&format!(" and {t}.id = any(")).bind_keys().push(")");
+    write_filter(filter, &mut scope, &t, &mut sql);
+    sql.returning(projection.width())
+}
+
+/// A page of all rows of a type. The key is NULL.
+pub fn page(viewer: &Viewer, ty: TypeId, projection: &Projection, page: &Page, limit: u32) -> Sql {
+    let mut scope = Scope::new(viewer);
+    let mut sql = Sql::default();
+    write_page(&mut scope, ty, projection, None, page, limit, &mut sql);
+    sql.returning(projection.width())
+}
+
+/// A page per parent, a batch. The key is the parent's id; rows of a parent stand together and in order, because
+/// each parent's page is the inner side of a nested loop.
+pub fn page_per_parent(
+    viewer: &Viewer,
+    relation: &'static Relation,
+    projection: &Projection,
+    page: &Page,
+    limit: u32,
+) -> Sql {
+    let mut scope = Scope::new(viewer);
+    let mut sql = Sql::default();
+    sql.push("select k.id, c.* from unnest(").bind_keys();
+    sql.push(") k(id) cross join lateral (");
+    write_page(&mut scope, relation.target, projection, Some(relation), page, limit, &mut sql);
+    sql.push(") c");
+    sql.returning(projection.width())
+}
+
+/// How many rows of a type satisfy a condition.
+pub fn count(viewer: &Viewer, ty: TypeId, filter: Option<&Filter>) -> Sql {
+    let mut scope = Scope::new(viewer);
+    let t = scope.alias();
+    let mut sql = Sql::default();
+    sql.push("select null::uuid, count(*)");
+    scope.write_table(ty, &t, &mut sql);
+    write_filter(filter, &mut scope, &t, &mut sql);
+    sql.returning(2)
+}
+
+/// How many rows each parent has, a batch.
+pub fn count_per_parent(viewer: &Viewer, relation: &'static Relation, filter: Option<&Filter>) -> Sql {
+    let mut scope = Scope::new(viewer);
+    let t = scope.alias();
+    let mut sql = Sql::default();
+    sql.push("select k.id, c.* from unnest(").bind_keys();
+    sql.push(") k(id) cross join lateral (select count(*)");
+    scope.write_table(relation.target, &t, &mut sql);
+    write_join(relation, &t, &mut sql);
+    write_filter(filter, &mut scope, &t, &mut sql);
+    sql.push(") c");
+    sql.returning(2)
+}
+
+/// Finds out of which entity each id is. The rows are (id, entity's place among the types).
+pub fn types_of(viewer: &Viewer, ids: Vec<Uuid>) -> Sql {
+    let scope = &mut Scope::new(viewer);
+    let mut sql = Sql::default();
+    sql.push("with k as (select unnest(").bind(Bind::Uuids(ids)).push(") as id)");
+    for (n, (ty, _, _)) in graph().entities().enumerate() {
+        let t = scope.alias();
+        sql.push(if n == 0 { " " } else { " union all " });
+        sql.push(&format!("select {t}.id, {ty}::int8"));
+        scope.write_table(ty, &t, &mut sql);
+        sql.push(&format!(" and {t}.id in (select k.id from k)"));
+    }
+    sql.returning(2)
+}
+
+fn write_page(
+    scope: &mut Scope<'_>,
+    ty: TypeId,
+    projection: &Projection,
+    relation: Option<&'static Relation>,
+    page: &Page,
+    limit: u32,
+    sql: &mut Sql,
+) {
+    let t = scope.alias();
+    if relation.is_none() {
+        sql.push("select null::uuid");
+        projection.write(&t, sql);
+    } else {
+        sql.push("select ");
+        let columns: Vec<_> = projection.columns().iter().map(|column| column.sql.replace("{t}", &t)).collect();
+        sql.push(&columns.join(", "));
+    }
+    scope.write_table(ty, &t, sql);
+    if let Some(relation) = relation {
+        write_join(relation, &t, sql);
+    }
+    write_filter(page.filter.as_ref(), scope, &t, sql);
+    let keys = order_keys(ty, &page.order);
+    for (cursor, backward) in [(&page.after, false), (&page.before, true)] {
+        if let Some(cursor) = cursor {
+            sql.push(" and ");
+            write_beyond(&keys, cursor, backward, &t, sql);
+        }
+    }
+    write_order(&keys, page.backward, &t, sql);
+    sql.push(&format!(" limit {limit}"));
+}
+
+fn write_join(relation: &Relation, t: &str, sql: &mut Sql) {
+    if let RelationKind::Many { join, .. } = &relation.kind {
+        sql.push(" and ").push(&join.replace("{t}", t).replace("{k}", "k.id"));
+    }
+}
+
+fn write_filter(filter: Option<&Filter>, scope: &mut Scope<'_>, t: &str, sql: &mut Sql) {
+    if let Some(filter) = filter {
+        sql.push(" and ");
+        filter.write(scope, t, sql);
+    }
+}
+
+/// One key of the full order: the id comes last and settles ties, so no two rows stand at one place.
+struct OrderKey {
+    sql: &'static str,
+    nullable: bool,
+    descending: bool,
+}
+
+fn order_keys(ty: TypeId, order: &[OrderBy]) -> Vec<OrderKey> {
+    let columns = &graph().types[ty].columns;
+    let mut keys: Vec<_> = order
+        .iter()
+        .map(|by| OrderKey {
+            sql: columns[by.column].sql.as_str(),
+            nullable: columns[by.column].nullable,
+            descending: by.descending,
+        })
+        .collect();
+    // The id follows the last key's direction: one index serves both, forward or backward.
+    let descending = keys.last().is_some_and(|key| key.descending);
+    keys.push(OrderKey { sql: "{t}.id", nullable: false, descending });
+    keys
+}
+
+fn write_order(keys: &[OrderKey], backward: bool, t: &str, sql: &mut Sql) {
+    sql.push(" order by ");
+    for (n, key) in keys.iter().enumerate() {
+        let direction = if key.descending == backward { "asc" } else { "desc" };
+        // NULLs come last in a list, whichever way it is ordered, and so first when it is read from its end.
+        let nulls = match (key.nullable, backward) {
+            (false, _) => "",
+            (true, false) => " nulls last",
+            (true, true) => " nulls first",
+        };
+        let comma = if n == 0 { "" } else { ", " };
+        sql.push(&format!("{comma}{} {direction}{nulls}", key.sql.replace("{t}", t)));
+    }
+}
+
+/// Holds for rows beyond the cursor: after it, or before it.
+fn write_beyond(keys: &[OrderKey], cursor: &Cursor, before: bool, t: &str, sql: &mut Sql) {
+    let id = Some(Bind::Uuid(cursor.id));
+    let values: Vec<&Option<Bind>> = cursor.values.iter().chain(std::iter::once(&id)).collect();
+    let uniform = keys.iter().all(|key| !key.nullable && key.descending == keys[0].descending);
+    if uniform {
+        // A row comparison is one range of an index.
+        let names: Vec<_> = keys.iter().map(|key| key.sql.replace("{t}", t)).collect();
+        let operator = if keys[0].descending == before { ">" } else { "<" };
+        sql.push(&format!("({}) {operator} (", names.join(", ")));
+        for (n, value) in values.into_iter().flatten().enumerate() {
+            sql.push(if n == 0 { "" } else { ", " }).bind(value.clone());
+        }
+        sql.push(")");
+        return;
+    }
+    sql.push("(");
+    for n in 0..keys.len() {
+        sql.push(if n == 0 { "(" } else { " or (" });
+        for (key, value) in keys.iter().zip(&values).take(n) {
+            write_same(key, value.as_ref(), t, sql);
+            sql.push(" and ");
+        }
+        write_past(&keys[n], values[n].as_ref(), before, t, sql);
+        sql.push(")");
+    }
+    sql.push(")");
+}
+
+fn write_same(key: &OrderKey, value: Option<&Bind>, t: &str, sql: &mut Sql) {
+    let name = key.sql.replace("{t}", t);
+    match value {
+        Some(value) => sql.push(&format!("{name} = ")).bind(value.clone()),
+        None => sql.push(&format!("{name} is null")),
+    };
+}
+
+/// Holds for rows that one key alone puts beyond the value; NULLs stand at the end.
+fn write_past(key: &OrderKey, value: Option<&Bind>, before: bool, t: &str, sql: &mut Sql) {
+    let name = key.sql.replace("{t}", t);
+    let Some(value) = value else {
+        // Nothing stands after the NULLs, and before them stands all that is none.
+        sql.push(&if before { format!("{name} is not null") } else { "false".to_owned() });
+        return;
+    };
+    let operator = if key.descending == before { ">" } else { "<" };
+    sql.push(&format!("({name} {operator} ")).bind(value.clone());
+    sql.push(&if key.nullable && !before { format!(" or {name} is null)") } else { ")".to_owned() });
+}

@@ -1,0 +1,21 @@
+//! People.
+
+use crate::model::entity::{Declaration, Enum, RelationDeclaration::Many};
+
+/// What a person may do.
+pub(super) static ROLE: Enum = Enum { name: "UserRole", values: &["viewer", "analyst", "agent", "admin"] };
+
+pub(super) static USER: Declaration = Declaration {
+    // Preferences are the person's own business.
+    hidden: &["preferences", "deleted_at"],
+    enums: &[("role", &ROLE)],
+    relations: &[
+        Many("projects", "Project", "{t}.id in (select m.project_id from project_members m where m.user_id = {k})", &[], "The projects that the person is a member of."),
+        Many("tasks", "Task", "{t}.assigned_user_id = {k}", &[], "The tasks assigned to the person."),
+    ],
+    ..Declaration::new("User", "users", "user", "users", PEER)
+};
+
+/// People see each other when they share a project.
+const PEER: &str = "({t}.id = {user} or exists (select 1 from project_members m \
+                    where m.user_id = {t}.id and m.project_id = any({projects})))";

@@ -1,0 +1,180 @@
+//! PostgreSQL: the pool, one request's session on it, statements as text with bound values, and rows as they
+//! came over the wire. It knows bytes and types, no entities; who may read what is decided in `model`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bb8::RunError;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::{AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::{FutureExt, TryStreamExt};
+
+use crate::error::{Code, Error, Result};
+use crate::store::db::rows::RowSet;
+use crate::store::db::sql::Sql;
+
+pub mod rows;
+pub mod sql;
+
+/// How the pool is sized and bounded.
+#[derive(Debug, Clone)]
+pub struct DbOptions {
+    /// Connections at most.
+    pub pool_size: u32,
+    /// How long a request waits for a free connection before it is told `UNAVAILABLE`.
+    pub pool_wait: Duration,
+    /// After this long PostgreSQL itself cancels a statement.
+    pub statement_timeout: Duration,
+}
+
+/// The database: a bounded pool of connections.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool<AsyncPgConnection>,
+}
+
+impl Db {
+    /// Makes the pool. Connections are opened when they are first needed, so this succeeds without a server.
+    pub async fn connect(url: &str, options: &DbOptions) -> Result<Self> {
+        let setup = format!(
+            "set statement_timeout = {}; set jit = off; set application_name = 'evidence-gateway'",
+            options.statement_timeout.as_millis()
+        );
+        let mut config = ManagerConfig::default();
+        // A ping at each check-out would double the statements of a small request; a connection that died in
+        // the pool is noticed by its first statement, which `Session::rows` repeats on another one.
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(move |url| {
+            let setup = setup.clone();
+            async move {
+                let mut conn = <AsyncPgConnection as diesel_async::AsyncConnection>::establish(url).await?;
+                conn.batch_execute(&setup).await.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+                Ok(conn)
+            }
+            .boxed()
+        });
+        let manager = AsyncDieselConnectionManager::new_with_config(url, config);
+        let pool = Pool::builder()
+            .max_size(options.pool_size)
+            .connection_timeout(options.pool_wait)
+            .test_on_check_out(false)
+            .build(manager)
+            .await
+            .map_err(Error::internal)?;
+        Ok(Self { pool })
+    }
+
+    /// A connection of one's own, for migrations, imports and writes.
+    pub async fn connection(&self) -> Result<PooledConnection<'_, AsyncPgConnection>> {
+        self.pool.get().await.map_err(|error| match error {
+            RunError::User(cause) => Error::unavailable("PostgreSQL", cause),
+            RunError::TimedOut => Error::unavailable("PostgreSQL", "no connection became free in time"),
+        })
+    }
+
+    /// Starts the session of one request.
+    pub fn session(&self) -> Session {
+        Session { db: self.clone(), statements: Arc::default() }
+    }
+
+    /// Connections that are open, and those of them that are idle.
+    pub fn pool_state(&self) -> (u32, u32) {
+        let state = self.pool.state();
+        (state.connections, state.idle_connections)
+    }
+}
+
+/// One request's access to the database; it counts the statements that the request costs.
+#[derive(Clone)]
+pub struct Session {
+    db: Db,
+    statements: Arc<AtomicU32>,
+}
+
+impl Session {
+    /// Runs one reading statement and gives its rows.
+    ///
+    /// A connection that turns out to be dead (the server was restarted while it lay in the pool) is replaced
+    /// and the statement repeated: reading twice does no harm.
+    pub async fn rows(&self, sql: &Sql) -> Result<RowSet> {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        for _ in 0..RETRIES {
+            let mut conn = self.db.connection().await?;
+            match fetch(&mut conn, sql).await {
+                Err(Failure::Lost(_)) => {}
+                Err(Failure::Other(error)) => return Err(error),
+                Ok(rows) => return Ok(rows),
+            }
+        }
+        let mut conn = self.db.connection().await?;
+        fetch(&mut conn, sql).await.map_err(|failure| match failure {
+            Failure::Lost(cause) => Error::unavailable("PostgreSQL", cause),
+            Failure::Other(error) => error,
+        })
+    }
+
+    /// How many statements this request has cost so far.
+    pub fn statements(&self) -> u32 {
+        self.statements.load(Ordering::Relaxed)
+    }
+}
+
+/// After a restart of the server every pooled connection is dead at once, and each costs one attempt.
+const RETRIES: usize = 3;
+
+enum Failure {
+    Lost(DieselError),
+    Other(Error),
+}
+
+async fn fetch(conn: &mut AsyncPgConnection, sql: &Sql) -> Result<RowSet, Failure> {
+    let loaded: Result<RowSet, DieselError> = async {
+        let mut rows = RowSet::new(sql.width());
+        let mut stream = AsyncConnectionCore::load(conn, sql).await?;
+        while let Some(row) = stream.try_next().await? {
+            rows.push(&row)?;
+        }
+        Ok(rows)
+    }
+    .await;
+    loaded.map_err(|error| match error {
+        error if is_lost(&error) => Failure::Lost(error),
+        error => Failure::Other(classify(error)),
+    })
+}
+
+/// diesel has no kind for "the server went away" in all its forms: a closed channel, an administrator's
+/// shutdown, a server that is still starting.
+fn is_lost(error: &DieselError) -> bool {
+    match error {
+        DieselError::BrokenTransactionManager => true,
+        DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => true,
+        DieselError::DatabaseError(DatabaseErrorKind::Unknown | DatabaseErrorKind::UnableToSendCommand, info) => {
+            let text = info.message();
+            ["connection closed", "terminating connection", "error communicating with the server", "shutting down",
+             "starting up", "in recovery mode"]
+                .iter()
+                .any(|sign| text.contains(sign))
+        }
+        _ => false,
+    }
+}
+
+/// Turns what PostgreSQL says into what a client may read.
+pub fn classify(error: DieselError) -> Error {
+    if is_lost(&error) {
+        return Error::unavailable("PostgreSQL", error);
+    }
+    match &error {
+        DieselError::DatabaseError(_, info) if info.message().contains("statement timeout") => {
+            Error::new(Code::Timeout, "the request took longer than its limit").because(error)
+        }
+        DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => {
+            Error::new(Code::Conflict, "another write came first; try again").because(error)
+        }
+        _ => Error::internal(error),
+    }
+}
