@@ -29,7 +29,7 @@ pub mod lineage;
 pub mod select;
 
 /// The entities in the order in which the schema shows them.
-static DECLARATIONS: [&Declaration; 15] = [
+static DECLARATIONS: [&Declaration; 16] = [
     &task::TASK,
     &task::RESULT,
     &task::COMMENT,
@@ -44,8 +44,9 @@ static DECLARATIONS: [&Declaration; 15] = [
     &project::PROJECT,
     &project::MEMBER,
     &user::USER,
-    // The steps of a lineage have no table; see `lineage`.
+    // These stand in no table.
     &lineage::STEP,
+    &viewer::VIEWER,
 ];
 
 /// All object types that are made of rows.
@@ -130,8 +131,11 @@ impl Graph {
         group.nested.push(Nested { name: "key", doc: "What the rows of the group share.", ty: key });
         let copies = nested.iter().map(|n| Nested { name: n.name, doc: n.doc, ty: n.ty });
         group.nested.extend(copies);
-        let totals = Type { nested, ..totals };
-        Aggregate { totals: self.add(totals), group: self.add(group), key, by }
+        let group = self.add(group);
+        let doc = "The groups, those with the most rows first.";
+        let groups = Relation { name: "groups", doc, target: group, kind: RelationKind::Groups };
+        let totals = self.add(Type { nested, relations: vec![groups], ..totals });
+        Aggregate { totals, group, key, by }
     }
 
     fn add_key(&mut self, entity: TypeId, declaration: &Declaration) -> (TypeId, Vec<(String, usize)>) {

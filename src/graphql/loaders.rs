@@ -10,6 +10,9 @@ use dataloader::cached::Loader;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::graphql::search::Searcher;
+use crate::model::select::types_of;
+use crate::model::viewer::Viewer;
 use crate::store::db::Session;
 use crate::store::db::rows::{RowRef, RowSet};
 use crate::store::db::sql::Sql;
@@ -85,13 +88,22 @@ fn group(keys: &[Uuid], set: Arc<RowSet>) -> HashMap<Uuid, Result<Loaded>> {
 
 /// The loaders of one request, made as they are needed. Equal statements share one.
 pub(crate) struct Loaders {
-    session: Session,
+    pub(crate) viewer: Viewer,
+    pub(crate) session: Session,
+    pub(crate) searcher: Searcher,
     loaders: Mutex<HashMap<Sql, Loader<Uuid, Result<Loaded>, Batch>>>,
 }
 
 impl Loaders {
-    pub(crate) fn new(session: Session) -> Self {
-        Self { session, loaders: Mutex::default() }
+    pub(crate) fn new(viewer: Viewer, session: Session, searcher: Searcher) -> Self {
+        Self { viewer, session, searcher, loaders: Mutex::default() }
+    }
+
+    /// Of which entity each id is, as the entity's place among the entities.
+    pub(crate) async fn types_of(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, usize>> {
+        let rows = self.session.rows(&types_of(&self.viewer, ids.to_vec())).await?;
+        let place = |row| Some((rows.uuid(row, 0)?, usize::try_from(rows.bigint(row, 1)?).ok()?));
+        Ok((0..rows.len()).filter_map(place).collect())
     }
 
     /// The rows of each key.

@@ -3,7 +3,7 @@
 use crate::model::entity::{Aggregate, TypeId};
 use crate::model::filter::Filter;
 use crate::model::graph;
-use crate::model::select::{Projection, Scope};
+use crate::model::select::{NO_KEY, Projection, Scope};
 use crate::model::viewer::Viewer;
 use crate::store::db::sql::Sql;
 
@@ -14,7 +14,7 @@ pub const MAX_GROUPS: u32 = 1_000;
 /// Keys of one grouping at most.
 pub const MAX_GROUP_KEYS: usize = 4;
 
-/// The rows' aggregate, or one per group: the greatest groups first. The key of a row is NULL.
+/// The rows' aggregate, or one per group: the greatest groups first.
 ///
 /// `by` lists places in the key type's columns; the columns of the key that are not grouped by are NULL.
 pub fn aggregate(
@@ -30,7 +30,7 @@ pub fn aggregate(
     let t = scope.alias();
     let grouped = by.map(|(by, _)| by).unwrap_or_default();
     let mut sql = Sql::default();
-    sql.push("select null::uuid");
+    sql.push(NO_KEY);
     for column in projection.columns() {
         let key = keys.iter().position(|key| std::ptr::eq(key, *column));
         if key.is_none_or(|key| grouped.contains(&key)) {

@@ -163,6 +163,8 @@ pub enum RelationKind {
     },
     /// The steps of a walk along the relations of evidence.
     Lineage,
+    /// The groups of an aggregate.
+    Groups,
 }
 
 /// An object of the schema that is made of the same row.

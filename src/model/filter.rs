@@ -107,8 +107,8 @@ fn write_related(relation: &Relation, scope: &mut Scope<'_>, t: &str, filter: &F
         RelationKind::Many { join, .. } => {
             sql.push(&join.replace("{t}", &inner).replace("{k}", &format!("{t}.id")));
         }
-        // A lineage is no condition; the schema has no filter for it.
-        RelationKind::Lineage => {
+        // These are no conditions; the schema has no filter for them.
+        RelationKind::Lineage | RelationKind::Groups => {
             sql.push("false");
         }
     }

@@ -10,6 +10,9 @@ use crate::model::viewer::Viewer;
 use crate::store::db::sql::{Bind, Sql};
 use uuid::Uuid;
 
+/// The key of rows that belong to no other row is the nil UUID.
+pub(super) const NO_KEY: &str = "select '00000000-0000-0000-0000-000000000000'::uuid";
+
 /// The columns to read, each once.
 #[derive(Debug, Clone, Default)]
 pub struct Projection {
@@ -111,7 +114,7 @@ pub fn by_ids(viewer: &Viewer, ty: TypeId, projection: &Projection, filter: Opti
     sql.returning(projection.width())
 }
 
-/// A page of all rows of a type. The key is NULL.
+/// A page of all rows of a type.
 pub fn page(viewer: &Viewer, ty: TypeId, projection: &Projection, page: &Page, limit: u32) -> Sql {
     let mut scope = Scope::new(viewer);
     let mut sql = Sql::default();
@@ -142,7 +145,7 @@ pub fn count(viewer: &Viewer, ty: TypeId, filter: Option<&Filter>) -> Sql {
     let mut scope = Scope::new(viewer);
     let t = scope.alias();
     let mut sql = Sql::default();
-    sql.push("select null::uuid, count(*)");
+    sql.push(NO_KEY).push(", count(*)");
     scope.write_table(ty, &t, &mut sql);
     write_filter(filter, &mut scope, &t, &mut sql);
     sql.returning(2)
@@ -162,7 +165,7 @@ pub fn count_per_parent(viewer: &Viewer, relation: &'static Relation, filter: Op
     sql.returning(2)
 }
 
-/// Finds out of which entity each id is. The rows are (id, entity's place among the types).
+/// Finds out of which entity each id is. The rows are (id, place among the entities).
 pub fn types_of(viewer: &Viewer, ids: Vec<Uuid>) -> Sql {
     let scope = &mut Scope::new(viewer);
     let mut sql = Sql::default();
@@ -170,7 +173,7 @@ pub fn types_of(viewer: &Viewer, ids: Vec<Uuid>) -> Sql {
     for (n, (ty, _, _)) in graph().entities().enumerate() {
         let t = scope.alias();
         sql.push(if n == 0 { " " } else { " union all " });
-        sql.push(&format!("select {t}.id, {ty}::int8"));
+        sql.push(&format!("select {t}.id, {n}::int8"));
         scope.write_table(ty, &t, &mut sql);
         sql.push(&format!(" and {t}.id in (select k.id from k)"));
     }
@@ -188,7 +191,7 @@ fn write_page(
 ) {
     let t = scope.alias();
     if relation.is_none() {
-        sql.push("select null::uuid");
+        sql.push(NO_KEY);
         projection.write(&t, sql);
     } else {
         sql.push("select ");

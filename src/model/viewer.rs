@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::model::entity::{Column, ColumnType, Computed, Declaration, RelationDeclaration::One};
+use crate::model::user::ROLE;
+use crate::store::db::rows::RowSet;
+
 /// What a viewer may do, from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -69,3 +73,31 @@ impl Viewer {
         }
     }
 }
+
+impl Viewer {
+    /// The viewer as a row, for the field `viewer`.
+    pub fn row(&self, columns: &[&Column]) -> RowSet {
+        let mut row = RowSet::new(columns.len() + 1);
+        row.push_cell(None);
+        for column in columns {
+            match column.name.as_str() {
+                "role" => row.push_cell(Some(self.role.as_str().as_bytes())),
+                "allProjects" => row.push_cell(Some(&[u8::from(self.projects == Projects::All)])),
+                _ => row.push_cell(self.user_id.as_ref().map(|id| &id.as_bytes()[..])),
+            }
+        }
+        row
+    }
+}
+
+/// Who asks, as the schema shows it.
+pub(super) static VIEWER: Declaration = Declaration {
+    order: &[],
+    computed: &[
+        Computed { name: "role", doc: "What the viewer may do.", sql: "", ty: ColumnType::Enum(&ROLE), nullable: false },
+        Computed { name: "allProjects", doc: "Whether the viewer sees every project; otherwise the list of projects shows which.", sql: "", ty: ColumnType::Bool, nullable: false },
+        Computed { name: "userId", doc: "The user, when a person asks.", sql: "", ty: ColumnType::Uuid, nullable: true },
+    ],
+    relations: &[One("user", "User", "userId", "The user, when a person asks.")],
+    ..Declaration::new("Viewer", "", "", "", "")
+};

@@ -1,0 +1,224 @@
+//! The schema and its one door: a request in, the bytes of an answer out. Parsing, validation and introspection
+//! are async-graphql's; what touches rows is resolved here, a level at a time.
+
+use std::sync::Arc;
+
+use async_graphql::{EmptyMutation, EmptySubscription, Request, Schema, ServerError, Value};
+use serde::Serialize;
+use tokio::sync::OnceCell;
+
+use crate::error::{Code, Error};
+use loaders::Loaders;
+use root::{Outcome, Query};
+use write::{FieldError, PathSegment};
+
+use crate::graphql::search::Searcher;
+use crate::model::cursor::CursorKey;
+use crate::model::viewer::Viewer;
+use crate::store::db::Session;
+
+mod root;
+mod types;
+
+mod arguments;
+mod document;
+mod filter;
+mod plan;
+
+mod level;
+mod loaders;
+pub mod search;
+mod write;
+
+/// The schema with what its operations need.
+#[derive(Clone)]
+pub struct Graph {
+    schema: Schema<Query, EmptyMutation, EmptySubscription>,
+    cursors: CursorKey,
+    searcher: Searcher,
+    max_page_size: u32,
+}
+
+/// What one operation works with; async-graphql carries it to the root.
+pub(crate) struct Operation {
+    loaders: Loaders,
+    cursors: CursorKey,
+    max_page_size: u32,
+    outcome: OnceCell<Outcome>,
+}
+
+/// An answer, ready to be sent.
+pub struct Answer {
+    /// The JSON.
+    pub body: Vec<u8>,
+    /// Whether the operation was executed; if not, the request itself was wrong.
+    pub executed: bool,
+    /// The codes of the errors in it.
+    pub codes: Vec<Code>,
+}
+
+impl Graph {
+    /// Builds the schema.
+    pub fn new(searcher: Searcher, cursors: CursorKey, max_page_size: u32) -> Self {
+        let schema = Schema::build(Query, EmptyMutation, EmptySubscription).finish();
+        Self { schema, cursors, searcher, max_page_size }
+    }
+
+    /// The schema in the schema definition language.
+    pub fn sdl() -> String {
+        let schema = Schema::build(Query, EmptyMutation, EmptySubscription).finish();
+        let options = async_graphql::SDLExportOptions::new().sorted_fields().sorted_enum_items();
+        let sdl = schema.sdl_with_options(options);
+        let mut text = sdl.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+        text.push('\n');
+        text
+    }
+
+    /// Executes a request for a viewer.
+    pub async fn execute(&self, request: Request, viewer: Viewer, session: Session) -> Answer {
+        let loaders = Loaders::new(viewer, session, self.searcher.clone());
+        let operation = Arc::new(Operation {
+            loaders,
+            cursors: self.cursors.clone(),
+            max_page_size: self.max_page_size,
+            outcome: OnceCell::new(),
+        });
+        let response = self.schema.execute(request.data(Carried(operation.clone()))).await;
+        let outcome = operation.outcome.get();
+        let mut errors: Vec<_> = response.errors.iter().map(ErrorBody::from_library).collect();
+        let executed = outcome.is_some() || errors.is_empty();
+        errors.extend(outcome.into_iter().flat_map(|outcome| &outcome.errors).map(ErrorBody::from_field));
+        let mut body = b"{".to_vec();
+        if executed {
+            body.extend_from_slice(b"\"data\":");
+            write_data(&mut body, outcome, &response.data);
+        }
+        if !errors.is_empty() {
+            body.extend_from_slice(if executed { b",\"errors\":" } else { b"\"errors\":" });
+            append(&mut body, &errors);
+        }
+        body.push(b'}');
+        Answer { body, executed, codes: errors.iter().map(|error| error.code).collect() }
+    }
+}
+
+/// The shared operation in async-graphql's bag of data.
+struct Carried(Arc<Operation>);
+
+fn append(body: &mut Vec<u8>, value: &impl Serialize) {
+    // Writing to memory fails only for maps whose keys are no strings, of which there are none.
+    if serde_json::to_writer(&mut *body, value).is_err() {
+        body.extend_from_slice(b"null");
+    }
+}
+
+/// Root fields in the order of the document: rows from the outcome, introspection from async-graphql.
+fn write_data(body: &mut Vec<u8>, outcome: Option<&Outcome>, data: &Value) {
+    let Some(outcome) = outcome else {
+        append(body, data);
+        return;
+    };
+    body.push(b'{');
+    for (n, (key, json)) in outcome.fields.iter().enumerate() {
+        if n > 0 {
+            body.push(b',');
+        }
+        append(body, key);
+        body.push(b':');
+        match (json, data) {
+            (Some(range), _) => body.extend_from_slice(&outcome.json[range.clone()]),
+            (None, Value::Object(fields)) => append(body, &fields.get(key.as_str())),
+            (None, _) => body.extend_from_slice(b"null"),
+        }
+    }
+    body.push(b'}');
+}
+
+/// An error as the specification lays it out.
+#[derive(Serialize)]
+struct ErrorBody {
+    message: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    locations: Vec<Location>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    path: Vec<Segment>,
+    extensions: Extensions,
+    #[serde(skip)]
+    code: Code,
+}
+
+#[derive(Serialize)]
+struct Location {
+    line: usize,
+    column: usize,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Segment {
+    Key(String),
+    Index(usize),
+}
+
+#[derive(Serialize)]
+struct Extensions {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+}
+
+impl ErrorBody {
+    fn from_field(error: &FieldError) -> Self {
+        report(&error.error);
+        let path = error.path.iter().map(|segment| match segment {
+            PathSegment::Key(key) => Segment::Key(key.clone()),
+            PathSegment::Index(index) => Segment::Index(*index),
+        });
+        Self {
+            message: message(&error.error),
+            locations: vec![Location { line: error.pos.line, column: error.pos.column }],
+            path: path.collect(),
+            extensions: Extensions {
+                code: error.error.code().as_str(),
+                field: error.error.field().map(str::to_owned),
+            },
+            code: error.error.code(),
+        }
+    }
+
+    /// What the library finds wrong before execution is about the client's own document, so its text is safe.
+    fn from_library(error: &ServerError) -> Self {
+        let locations = error.locations.iter();
+        Self {
+            message: error.message.clone(),
+            locations: locations.map(|pos| Location { line: pos.line, column: pos.column }).collect(),
+            path: Vec::new(),
+            extensions: Extensions { code: Code::BadUserInput.as_str(), field: None },
+            code: Code::BadUserInput,
+        }
+    }
+}
+
+fn message(error: &Error) -> String {
+    match error.field() {
+        Some(field) => format!("{field} {}", error.message()),
+        None => error.message().to_owned(),
+    }
+}
+
+/// Faults of ours and of the stores go to the log, here and nowhere else.
+fn report(error: &Error) {
+    if let Some(cause) = error.internal_text() {
+        tracing::warn!(code = error.code().as_str(), cause, "a field failed");
+    }
+}
+
+/// The answer to a request that could not be executed at all.
+pub fn refusal(error: &Error) -> Vec<u8> {
+    let body = ErrorBody::from_field(&FieldError { error: error.clone(), path: Vec::new(), pos: async_graphql::Pos::default() });
+    let body = ErrorBody { locations: Vec::new(), ..body };
+    let mut json = b"{\"errors\":".to_vec();
+    append(&mut json, &[body]);
+    json.push(b'}');
+    json
+}

@@ -1,0 +1,295 @@
+//! `Query`: the root fields are the relations of one imaginary row, so that they are planned, loaded and written
+//! like any others. The whole operation is executed once, whichever root field async-graphql asks for first.
+
+use std::borrow::Cow;
+
+use async_graphql::parser::types::Field;
+use async_graphql::registry::Registry;
+use async_graphql::resolver_utils::{ContainerType, resolve_container};
+use async_graphql::{Context, ContextSelectionSet, ObjectType, OutputType, Positioned, ServerResult, Value};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::graphql::arguments::{MAX_LIST, read_name, read_size, read_text, read_uuid};
+use crate::graphql::document::{Document, Selected};
+use crate::graphql::filter::read_filter;
+use crate::graphql::level::resolve;
+use crate::graphql::plan::{Grouping, ObjectPlan, PlanError, Planner, RelationPlan, Shape, Slot};
+use crate::graphql::search::{MAX_QUERY, Question};
+use crate::graphql::types::{add_object, register};
+use crate::graphql::write::{FieldError, PathSegment, Writer};
+use crate::graphql::{Carried, Operation};
+use crate::model::aggregate::{MAX_GROUP_KEYS, aggregate};
+use crate::model::entity::{Aggregate, TypeId};
+use crate::model::graph;
+use crate::model::page::{DEFAULT_PAGE_SIZE, Page};
+use crate::model::select::{Projection, by_ids, count, page};
+use crate::store::db::rows::{RowRef, RowSet};
+
+/// The root of all queries.
+pub(crate) struct Query;
+
+/// What the operation came to: the root fields in the order of the document.
+pub(crate) struct Outcome {
+    /// Each response key with its JSON; `None` for a field that async-graphql answers itself.
+    pub(crate) fields: Vec<(String, Option<std::ops::Range<usize>>)>,
+    pub(crate) json: Vec<u8>,
+    pub(crate) errors: Vec<FieldError>,
+}
+
+impl OutputType for Query {
+    fn type_name() -> Cow<'static, str> {
+        "Query".into()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        let fields = register(registry);
+        add_object(registry, "Query", "All that can be read.", fields.into_values());
+        "Query!".to_owned()
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, _: &Positioned<Field>) -> ServerResult<Value> {
+        resolve_container(ctx, self).await
+    }
+}
+
+impl ContainerType for Query {
+    /// The values go past async-graphql: the answer is written from the outcome, not from these nulls.
+    async fn resolve_field(&self, ctx: &Context<'_>) -> ServerResult<Option<Value>> {
+        if let Ok(Carried(operation)) = ctx.data::<Carried>() {
+            let document = Document {
+                operation: &ctx.query_env.operation.node,
+                fragments: &ctx.query_env.fragments,
+                variables: &ctx.query_env.variables,
+            };
+            operation.outcome.get_or_init(|| run(operation, document)).await;
+        }
+        Ok(Some(Value::Null))
+    }
+}
+
+impl ObjectType for Query {}
+
+/// Fields that async-graphql answers.
+fn is_meta(name: &str) -> bool {
+    name.starts_with("__")
+}
+
+/// Plans, loads and writes the whole operation.
+async fn run(operation: &Operation, document: Document<'_>) -> Outcome {
+    let planner = Planner {
+        document,
+        viewer: &operation.loaders.viewer,
+        cursors: &operation.cursors,
+        max_page_size: operation.max_page_size,
+        grouping: None,
+    };
+    let mut errors = Vec::new();
+    let mut keys = Vec::new();
+    let mut slots: Vec<Slot<()>> = Vec::new();
+    let mut relations = Vec::new();
+    let mut row = RootRow(Vec::new());
+    let set = &document.operation.selection_set.node;
+    for selected in document.collect(&[set], &|condition| condition == "Query") {
+        let mut place = None;
+        if !is_meta(selected.name()) {
+            match planner.root_field(&selected, &mut row) {
+                Ok(relation) => {
+                    relations.push(relation);
+                    slots.push(Slot::new(&selected, ()));
+                    place = Some(slots.len() - 1);
+                }
+                Err(error) => errors.push(field_error(*error.under(&selected))),
+            }
+        }
+        keys.push((selected.key.to_owned(), place, is_meta(selected.name())));
+    }
+    let rows = [row.finish()];
+    let children = resolve(&operation.loaders, &relations, &rows).await;
+    let mut writer = Writer::new(&operation.cursors);
+    writer.errors = errors;
+    let mut fields = Vec::with_capacity(keys.len());
+    for (key, place, meta) in keys {
+        let start = writer.json.len();
+        match place {
+            Some(place) => {
+                let (slot, relation, child) = (&slots[place], &relations[place], &children[place]);
+                writer.nullable(|out| out.under(&slot.key, |out| out.relation(relation, child, 0, slot.pos)));
+            }
+            None => writer.json.extend_from_slice(b"null"),
+        }
+        fields.push((key, (!meta).then_some(start..writer.json.len())));
+    }
+    Outcome { fields, json: writer.json, errors: writer.errors }
+}
+
+fn field_error(error: PlanError) -> FieldError {
+    FieldError {
+        error: error.error,
+        path: error.path.into_iter().map(PathSegment::Key).collect(),
+        pos: error.pos,
+    }
+}
+
+/// The imaginary row that root fields belong to: cell 0 is the nil UUID, the others are ids asked for.
+struct RootRow(Vec<Uuid>);
+
+impl RootRow {
+    fn add(&mut self, id: Uuid) -> usize {
+        self.0.push(id);
+        self.0.len()
+    }
+
+    fn finish(self) -> RowRef {
+        let mut set = RowSet::new(self.0.len() + 1);
+        for id in std::iter::once(Uuid::nil()).chain(self.0) {
+            set.push_cell(Some(id.as_bytes()));
+        }
+        RowRef { set: std::sync::Arc::new(set), row: 0 }
+    }
+}
+
+type Planned<T> = Result<T, Box<PlanError>>;
+
+impl Planner<'_> {
+    fn root_field(&self, selected: &Selected<'_>, row: &mut RootRow) -> Planned<RelationPlan> {
+        let name = selected.name();
+        for (ty, _, table) in graph().entities() {
+            if name == table.one {
+                let id = self.id(selected)?;
+                let (projection, object) = self.lone_object(ty, selected)?;
+                let sql = by_ids(self.viewer, ty, &projection, None);
+                return Ok(RelationPlan { key: row.add(id), shape: Shape::One { sql, object } });
+            }
+            if name == table.many {
+                return Ok(RelationPlan { key: 0, shape: self.root_connection(ty, &table.order, selected)? });
+            }
+            if let Some(aggregate) = &table.aggregate
+                && name.strip_suffix("Aggregate") == Some(table.one)
+            {
+                return Ok(RelationPlan { key: 0, shape: self.aggregate(ty, aggregate, selected)? });
+            }
+        }
+        let shape = match name {
+            "viewer" => {
+                let ty = graph().type_by_name("Viewer").unwrap_or_default();
+                let (projection, object) = self.lone_object(ty, selected)?;
+                let row = RowRef { set: std::sync::Arc::new(self.viewer.row(projection.columns())), row: 0 };
+                Shape::Made { row, object }
+            }
+            "searchEvidence" => self.search(selected)?,
+            "nodes" => {
+                let ids = self.ids(selected).map_err(|error| self.wrong(selected, error))?;
+                self.nodes(ids, true, selected)?
+            }
+            _ => self.nodes(vec![self.id(selected)?], false, selected)?,
+        };
+        Ok(RelationPlan { key: 0, shape })
+    }
+
+    fn lone_object(&self, ty: TypeId, selected: &Selected<'_>) -> Planned<(Projection, ObjectPlan)> {
+        let mut projection = Projection::default();
+        let object = self.object(ty, &selected.sets(), &mut projection)?;
+        Ok((projection, object))
+    }
+
+    fn argument(&self, selected: &Selected<'_>, name: &str) -> Option<Value> {
+        self.document.argument(&selected.first().node, name).filter(|value| *value != Value::Null)
+    }
+
+    fn id(&self, selected: &Selected<'_>) -> Planned<Uuid> {
+        let id = self.argument(selected, "id").unwrap_or_default();
+        read_uuid(&id, "id").map_err(|error| self.wrong(selected, error))
+    }
+
+    fn ids(&self, selected: &Selected<'_>) -> Result<Vec<Uuid>> {
+        let ids = match self.argument(selected, "ids") {
+            Some(Value::List(ids)) => ids,
+            Some(one) => vec![one],
+            None => Vec::new(),
+        };
+        if ids.len() > MAX_LIST {
+            return Err(Error::bad_input("ids", format!("has more than {MAX_LIST} values")));
+        }
+        ids.iter().enumerate().map(|(n, id)| read_uuid(id, &format!("ids.{n}"))).collect()
+    }
+
+    fn root_connection(
+        &self,
+        ty: TypeId,
+        order: &[crate::model::entity::OrderBy],
+        selected: &Selected<'_>,
+    ) -> Planned<Shape> {
+        let plan = self.connection(ty, order, selected)?;
+        let rows = plan.wants_rows.then(|| page(self.viewer, ty, &plan.projection, &plan.page, plan.limit()));
+        let count = plan.wants_count.then(|| count(self.viewer, ty, plan.page.filter.as_ref()));
+        Ok(Shape::Many { rows, count, connection: plan })
+    }
+
+    fn aggregate(&self, entity: TypeId, meta: &'static Aggregate, selected: &Selected<'_>) -> Planned<Shape> {
+        let grouping = self.grouping(entity, meta, selected).map_err(|error| self.wrong(selected, error))?;
+        let inner = Planner {
+            document: self.document,
+            viewer: self.viewer,
+            cursors: self.cursors,
+            max_page_size: self.max_page_size,
+            grouping: Some(grouping.clone()),
+        };
+        let (projection, object) = inner.lone_object(meta.totals, selected)?;
+        let sql = aggregate(self.viewer, entity, meta, &projection, None, grouping.filter.as_ref());
+        if projection.columns().is_empty() {
+            // Only groups are asked for: the totals' row is there without a statement.
+            let row = RootRow(Vec::new()).finish();
+            return Ok(Shape::Made { row, object });
+        }
+        Ok(Shape::One { sql, object })
+    }
+
+    fn grouping(&self, entity: TypeId, meta: &Aggregate, selected: &Selected<'_>) -> Result<Grouping> {
+        let filter = self.argument(selected, "filter").map(|value| read_filter(entity, value, "filter")).transpose()?;
+        let by = match self.argument(selected, "groupBy") {
+            Some(Value::List(by)) => by,
+            Some(one) => vec![one],
+            None => Vec::new(),
+        };
+        if by.len() > MAX_GROUP_KEYS {
+            return Err(Error::bad_input("groupBy", format!("has more than {MAX_GROUP_KEYS} keys")));
+        }
+        let place = |value: Value| {
+            let name = read_name(value);
+            let known = meta.by.iter().find(|(known, _)| Some(known) == name.as_ref());
+            known.map(|(_, place)| *place).ok_or_else(|| Error::bad_input("groupBy", "is no key of a group"))
+        };
+        Ok(Grouping { entity, by: by.into_iter().map(place).collect::<Result<_>>()?, filter })
+    }
+
+    fn nodes(&self, ids: Vec<Uuid>, list: bool, selected: &Selected<'_>) -> Planned<Shape> {
+        let mut types = Vec::new();
+        for (ty, _, _) in graph().entities() {
+            let (projection, object) = self.lone_object(ty, selected)?;
+            types.push((by_ids(self.viewer, ty, &projection, None), object));
+        }
+        Ok(Shape::Nodes { ids, list, types })
+    }
+
+    fn search(&self, selected: &Selected<'_>) -> Planned<Shape> {
+        let ty = graph().type_by_name("Evidence").unwrap_or_default();
+        let arguments = || {
+            let query = read_text(self.argument(selected, "query").unwrap_or_default(), "query")?;
+            if query.trim().is_empty() || query.chars().count() > MAX_QUERY {
+                return Err(Error::bad_input("query", format!("must have between 1 and {MAX_QUERY} characters")));
+            }
+            let size = self.argument(selected, "first");
+            let size = size.map(|size| read_size(size, "first", self.max_page_size)).transpose()?;
+            let filter = self.argument(selected, "filter");
+            let filter = filter.map(|value| read_filter(ty, value, "filter")).transpose()?;
+            Ok((query, size.unwrap_or(DEFAULT_PAGE_SIZE), filter))
+        };
+        let (query, size, filter) = arguments().map_err(|error| self.wrong(selected, error))?;
+        let page = Page { filter, ..Page::first(size, Vec::new()) };
+        let (name, edge) = ("SearchEvidenceConnection".to_owned(), "SearchEvidenceEdge".to_owned());
+        let connection = self.connection_of(name, edge, ty, page, selected)?;
+        let sql = by_ids(self.viewer, ty, &connection.projection, connection.page.filter.as_ref());
+        Ok(Shape::Search { question: Question { query }, sql, connection })
+    }
+}
