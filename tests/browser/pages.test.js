@@ -76,6 +76,7 @@ test("the editor finds nothing wrong with any example", async () => {
 
 test("a header typed into the editor is sent, and is not kept", async () => {
   const { context, page } = await openGraphiql();
+  await page.getByRole("button", { name: "Headers", exact: true }).click();
   const headers = page.getByRole("region", { name: "Headers" });
   await headers.locator(".graphiql-editor:not(.hidden) .view-lines").click();
   await page.keyboard.insertText('{"X-Browser-Test": "yes"}');

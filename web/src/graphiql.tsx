@@ -9,24 +9,16 @@ import { GraphiQL } from "graphiql";
 import { createRoot } from "react-dom/client";
 
 import { examples } from "./examples";
-
-// GraphiQL remembers the tabs of the last visit and then ignores `defaultTabs`; `?examples` forgets them.
-const TABS_KEY = "graphiql:tabState";
-const EDITOR_KEYS = ["graphiql:query", "graphiql:variables", "graphiql:headers", "graphiql:operationName"];
-
-function forgetTabs(): void {
-  for (const key of [TABS_KEY, ...EDITOR_KEYS]) {
-    localStorage.removeItem(key);
-  }
-  history.replaceState(null, "", location.pathname);
-}
+import { forgetTabs, storage } from "./storage";
 
 function endpoint(scheme: string): string {
   return `${scheme}//${location.host}/graphql`;
 }
 
+// The start page links here for people who closed the examples.
 if (new URLSearchParams(location.search).has("examples")) {
   forgetTabs();
+  history.replaceState(null, "", location.pathname);
 }
 
 const fetcher = createGraphiQLFetcher({
@@ -42,8 +34,9 @@ if (!root) {
 createRoot(root).render(
   <GraphiQL
     fetcher={fetcher}
+    storage={storage}
     defaultTabs={examples.map((query) => ({ query }))}
-    defaultEditorToolsVisibility="headers"
+    defaultEditorToolsVisibility={false}
     inputValueDeprecation
     isHeadersEditorEnabled
     shouldPersistHeaders={false}
