@@ -1,0 +1,63 @@
+# Everything a person does with this project. `make` alone says what there is.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test bench build lint web clean install install-tests model
+
+STEP := scripts/step
+# Wherever cargo really builds to: CARGO_TARGET_DIR, a cargo configuration, or target/.
+TARGET_DIR = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+GATEWAY = $(TARGET_DIR)/debug/evidence-gateway
+# Extra arguments, as in: make run ARGS="--listen 0.0.0.0:9000"
+ARGS ?=
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+# The dev profile on purpose: its dependencies are optimized, and the tests share every one of them.
+run: install model web ## install what is missing, build, start the gateway with the sample data
+	@$(STEP) "gateway: build" cargo build
+	@exec $(GATEWAY) dev $(ARGS)
+
+test: install-tests model web lint ## install what is missing, run every check and test
+	@$(STEP) "gateway: build" cargo build
+	@$(STEP) "tests: cargo test" cargo test
+	@$(STEP) "schema: is schema.graphql current?" $(GATEWAY) schema --check
+	@$(STEP) "tests: packages for the browser" $(MAKE) --silent --no-print-directory tests/browser/node_modules/.package-lock.json
+	@$(STEP) "tests: browser" tests/browser/run $(GATEWAY)
+
+lint: web ## formatting, clippy, documentation
+	@$(STEP) "lint: cargo fmt" cargo fmt --check
+	@$(STEP) "lint: cargo clippy" cargo clippy --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(STEP) "lint: cargo doc" cargo doc --no-deps --document-private-items
+
+bench: install model web ## run the benchmarks and print the table
+	@$(STEP) "bench" cargo bench --bench gateway
+
+build: install web ## the release binary
+	@$(STEP) "gateway: release build" cargo build --release
+	@echo $(TARGET_DIR)/release/evidence-gateway
+
+web: install ## the start page and GraphiQL, into web/dist
+	@$(MAKE) --silent --no-print-directory web/dist/index.html
+
+clean: ## remove what was built; the data directory and the downloaded model stay
+	cargo clean
+	rm -rf web/dist web/node_modules tests/browser/node_modules tests/browser/artifacts
+
+install:
+	@scripts/install
+
+install-tests:
+	@scripts/install --tests
+
+model: install
+	@scripts/model
+
+WEB_SOURCES := $(wildcard web/*.html web/*.ts web/*.json web/src/* web/examples/*)
+
+web/dist/index.html: $(WEB_SOURCES) web/node_modules/.package-lock.json
+	@$(STEP) "web: build" npm --prefix web run --silent build
+
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json
+	@$(STEP) "$*: npm ci" npm --prefix $* ci --no-audit --no-fund
+	@touch $@
