@@ -1,0 +1,3 @@
+drop table model_capabilities;
+drop table model_endpoints;
+drop table models;

@@ -1,0 +1,4 @@
+drop table checkpoints;
+drop table workflow_executions;
+drop table workflows;
+drop table investigations;

@@ -1,0 +1,3 @@
+drop table metrics;
+drop table activity_feed;
+drop table audit_logs;
