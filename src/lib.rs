@@ -1,3 +1,4 @@
 //! evidence-gateway: one GraphQL schema over PostgreSQL, Qdrant and Redis. The map, in reading order.
 
 pub mod error;
+pub mod store;

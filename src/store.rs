@@ -1,0 +1,3 @@
+//! Outside systems: bytes, keys and vectors, no entities.
+
+pub mod postgres;
