@@ -1,4 +1,20 @@
 //! evidence-gateway: one GraphQL schema over PostgreSQL, Qdrant and Redis. The map, in reading order.
 
-pub mod error;
+pub mod cli;
+
+pub mod app;
+pub mod http;
+
+pub mod changes;
+
+pub mod graphql;
+
+pub mod model;
+#[rustfmt::skip]
+pub mod schema;
+
 pub mod store;
+
+pub mod config;
+pub mod error;
+pub mod telemetry;

@@ -1,3 +1,7 @@
-//! Outside systems: bytes, keys and vectors, no entities.
+//! Outside systems: bytes, keys, rows and vectors, no entities.
 
+pub mod db;
 pub mod postgres;
+
+pub mod embedder;
+pub mod vectors;

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use async_graphql::parser::types::{
     Directive, Field, FragmentDefinition, OperationDefinition, Selection, SelectionSet,
 };
-use async_graphql::{Name, Positioned, Value, Variables};
 use async_graphql_value::Value as Literal;
+use async_graphql::{Name, Positioned, Value, Variables};
 
 /// One operation with all that it refers to.
 #[derive(Clone, Copy)]

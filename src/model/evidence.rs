@@ -1,9 +1,22 @@
 //! Evidence, how pieces of it relate, and how far each was believed over time.
 
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::cursor::Cursor;
 use crate::model::entity::{
     Declaration, Enum,
     RelationDeclaration::{Lineage, Many, One},
+    Type, TypeId,
 };
+use crate::model::filter::{Filter, Test};
+use crate::model::graph;
+use crate::model::page::Page;
+use crate::model::select::{Projection, count, page};
+use crate::model::viewer::Viewer;
+use crate::store::db::Session;
+use crate::store::db::sql::Bind;
 
 static SOURCE_TYPE: Enum = Enum {
     name: "EvidenceSourceType",
@@ -16,7 +29,7 @@ static SOURCE_TYPE: Enum = Enum {
 static DOMAIN: Enum = Enum { name: "EvidenceDomain", values: &["general", "financial", "legal", "social"] };
 
 /// How one piece of evidence bears on another.
-pub(super) static RELATION_KIND: Enum = Enum {
+pub static RELATION_KIND: Enum = Enum {
     name: "EvidenceRelationKind",
     values: &["supports", "contradicts", "derives_from", "duplicates", "related"],
 };
@@ -88,3 +101,67 @@ pub(super) static CREDIBILITY_CHANGE: Declaration = Declaration {
          and v.project_id = any({projects}))",
     )
 };
+
+/// What the vector index holds of a piece of evidence.
+#[derive(Debug, Clone)]
+pub struct IndexedText {
+    /// The evidence.
+    pub id: Uuid,
+    /// Its version.
+    pub version: i32,
+    /// Who may find it.
+    pub project_id: Uuid,
+    title: String,
+    content: String,
+}
+
+impl IndexedText {
+    /// The text that stands for the evidence. The embedder cuts it at its own limit.
+    pub fn text(&self) -> String {
+        format!("{}\n{}", self.title, self.content)
+    }
+}
+
+/// Reads what is to be indexed, in the order of ids, after an id and changed since a moment. The index serves all
+/// viewers; each search is limited to its viewer again.
+pub async fn read_texts(
+    session: &Session,
+    after: Option<Uuid>,
+    since: Option<DateTime<Utc>>,
+    limit: u32,
+) -> Result<Vec<IndexedText>> {
+    let (id, ty) = evidence_type();
+    let mut projection = Projection::default();
+    let mut cell = |name: &str| projection.add(&ty.columns[ty.column(name).unwrap_or_default()]);
+    let cells = [cell("id"), cell("version"), cell("projectId"), cell("title"), cell("content")];
+    let after = after.map(|id| Cursor { values: Vec::new(), id });
+    let wanted = Page { after, filter: changed_since(ty, since), ..Page::first(limit, Vec::new()) };
+    let rows = session.rows(&page(&Viewer::admin(), id, &projection, &wanted, limit)).await?;
+    let text = |row: usize| {
+        Some(IndexedText {
+            id: rows.uuid(row, cells[0])?,
+            version: i32::from_be_bytes(rows.cell(row, cells[1])?.try_into().ok()?),
+            project_id: rows.uuid(row, cells[2])?,
+            title: rows.text(row, cells[3])?.to_owned(),
+            content: rows.text(row, cells[4])?.to_owned(),
+        })
+    };
+    Ok((0..rows.len()).filter_map(text).collect())
+}
+
+/// How much is to be looked at.
+pub async fn count_texts(session: &Session, since: Option<DateTime<Utc>>) -> Result<u64> {
+    let (id, ty) = evidence_type();
+    let rows = session.rows(&count(&Viewer::admin(), id, changed_since(ty, since).as_ref())).await?;
+    Ok(rows.bigint(0, 1).and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+}
+
+fn evidence_type() -> (TypeId, &'static Type) {
+    let id = graph().type_by_name("Evidence").unwrap_or_default();
+    (id, &graph().types[id])
+}
+
+fn changed_since(ty: &'static Type, since: Option<DateTime<Utc>>) -> Option<Filter> {
+    let column = &ty.columns[ty.column("updatedAt").unwrap_or_default()];
+    since.map(|since| Filter::Column(column, Test::Compare(">=", Bind::Time(since))))
+}

@@ -1,0 +1,3 @@
+//! What follows the data.
+
+pub mod indexer;

@@ -1,0 +1,184 @@
+//! The settings. One documented struct, checked when it is read: a flag and an environment variable of the same
+//! name for each (`--listen` is `EVIDENCE_GATEWAY_LISTEN`). Nothing else reads the environment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::error::{Error, Result};
+use crate::store::db::DbOptions;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Where to serve: an address and a port; port 0 takes a free one.
+    #[arg(long, env = "EVIDENCE_GATEWAY_LISTEN", default_value = "127.0.0.1:8080", value_parser = read_address, global = true)]
+    pub listen: SocketAddr,
+
+    /// PostgreSQL, as postgres://user:password@host:port/database. `dev` brings its own.
+    #[arg(long, env = "EVIDENCE_GATEWAY_DATABASE_URL", hide_env_values = true, global = true)]
+    pub database_url: Option<Secret>,
+
+    /// The folder for what the gateway keeps itself: the vector index, the model, the database of `dev`.
+    #[arg(long, env = "EVIDENCE_GATEWAY_DATA_DIR", default_value = ".evidence-gateway", global = true)]
+    pub data_dir: PathBuf,
+
+    /// The secret that signs access tokens and cursors, 32 characters at least. `serve` needs it.
+    #[arg(long, env = "EVIDENCE_GATEWAY_TOKEN_SECRET", hide_env_values = true, value_parser = read_token_secret, global = true)]
+    pub token_secret: Option<Secret>,
+
+    /// Connections to PostgreSQL at most, 1 to 500.
+    #[arg(long, env = "EVIDENCE_GATEWAY_POOL_SIZE", default_value_t = 16, value_parser = Range(1, 500), global = true)]
+    pub pool_size: u32,
+
+    /// How long a request waits for a free connection, in milliseconds, 10 to 60000.
+    #[arg(long, env = "EVIDENCE_GATEWAY_POOL_WAIT_MS", default_value_t = 2_000, value_parser = Range(10, 60_000), global = true)]
+    pub pool_wait_ms: u32,
+
+    /// How long a request may take in all, in milliseconds, 100 to 600000.
+    #[arg(long, env = "EVIDENCE_GATEWAY_REQUEST_TIMEOUT_MS", default_value_t = 10_000, value_parser = Range(100, 600_000), global = true)]
+    pub request_timeout_ms: u32,
+
+    /// Bytes of a request's body at most, 1024 to 104857600.
+    #[arg(long, env = "EVIDENCE_GATEWAY_MAX_BODY_BYTES", default_value_t = 1_048_576, value_parser = Range(1_024, 104_857_600), global = true)]
+    pub max_body_bytes: u32,
+
+    /// Rows of one page at most, 1 to 10000.
+    #[arg(long, env = "EVIDENCE_GATEWAY_MAX_PAGE_SIZE", default_value_t = 200, value_parser = Range(1, 10_000), global = true)]
+    pub max_page_size: u32,
+
+    /// How long running requests may take to finish after SIGTERM, in milliseconds, 0 to 600000.
+    #[arg(long, env = "EVIDENCE_GATEWAY_GRACE_MS", default_value_t = 10_000, value_parser = Range(0, 600_000), global = true)]
+    pub grace_ms: u32,
+
+    /// What turns text into vectors.
+    #[arg(long, env = "EVIDENCE_GATEWAY_EMBEDDER", default_value = "minilm", value_parser = read_choice::<EmbedderKind>, global = true)]
+    pub embedder: EmbedderKind,
+
+    /// What is logged: a level (error, warn, info, debug, trace) or a filter as in `info,evidence_gateway=debug`.
+    #[arg(long, env = "EVIDENCE_GATEWAY_LOG", default_value = "info", global = true)]
+    pub log: String,
+}
+
+/// What turns text into vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EmbedderKind {
+    /// all-MiniLM-L6-v2 inside the process, 384 dimensions.
+    Minilm,
+    /// Nothing: semantic search answers UNAVAILABLE.
+    Off,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the one who needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Characters of a token secret at least: 256 bits, if they are random hexadecimal digits twice that.
+const MIN_TOKEN_SECRET: usize = 32;
+
+fn read_token_secret(text: &str) -> std::result::Result<Secret, String> {
+    if text.chars().count() < MIN_TOKEN_SECRET {
+        return Err(format!("allowed are {MIN_TOKEN_SECRET} characters or more"));
+    }
+    Ok(Secret(text.to_owned()))
+}
+
+fn read_address(text: &str) -> std::result::Result<SocketAddr, String> {
+    text.parse().map_err(|_| "allowed is an address with a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
+}
+
+fn read_choice<T: ValueEnum>(text: &str) -> std::result::Result<T, String> {
+    T::from_str(text, false).map_err(|_| {
+        let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let names: Vec<_> = names.map(|value| value.get_name().to_owned()).collect();
+        format!("allowed is one of {}", names.join(", "))
+    })
+}
+
+/// A whole number between two others.
+#[derive(Clone)]
+struct Range(u32, u32);
+
+impl clap::builder::TypedValueParser for Range {
+    type Value = u32;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> std::result::Result<u32, clap::Error> {
+        let (least, most) = (self.0, self.1);
+        let check = move |text: &str| {
+            let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+            number.ok_or_else(|| format!("allowed is a whole number from {least} to {most}"))
+        };
+        clap::builder::TypedValueParser::parse_ref(&check, command, arg, value)
+    }
+}
+
+impl Config {
+    /// The database's address, which every command but `dev` needs.
+    pub fn required_database_url(&self) -> Result<&str> {
+        let url = self.database_url.as_ref().map(Secret::expose);
+        url.ok_or_else(|| missing("--database-url", "EVIDENCE_GATEWAY_DATABASE_URL"))
+    }
+
+    /// The secret of tokens, without which nobody can be let in.
+    pub fn required_token_secret(&self) -> Result<&Secret> {
+        self.token_secret.as_ref().ok_or_else(|| missing("--token-secret", "EVIDENCE_GATEWAY_TOKEN_SECRET"))
+    }
+
+    /// The pool's settings.
+    pub fn db_options(&self) -> DbOptions {
+        DbOptions {
+            pool_size: self.pool_size,
+            pool_wait: Duration::from_millis(self.pool_wait_ms.into()),
+            statement_timeout: self.request_timeout(),
+        }
+    }
+
+    /// How long a request may take.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout_ms.into())
+    }
+
+    /// Where the embedder's files are.
+    pub fn model_dir(&self) -> PathBuf {
+        self.data_dir.join("models").join("all-MiniLM-L6-v2")
+    }
+
+    /// Where the vector index is.
+    pub fn vectors_dir(&self) -> PathBuf {
+        self.data_dir.join("vectors")
+    }
+}
+
+fn missing(flag: &str, variable: &str) -> Error {
+    Error::bad_input(format!("{flag} ({variable})"), "is missing; this command needs it")
+}
