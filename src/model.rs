@@ -1,0 +1,3 @@
+//! The entities: rows and their SQL, and nothing that knows GraphQL or HTTP.
+
+pub(crate) mod import;
