@@ -913,4 +913,32 @@ diesel::joinable!(workflows -> projects (project_id));
 diesel::joinable!(workflows -> users (created_by_user_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
-    activity_feed,agent_executions,agents,api_keys,audit_logs,checkpoints,evidence,evidence_chain_links,evidence_chains,evidence_credibility_history,evidence_relations,import_progress,investigations,metrics,model_capabilities,model_endpoints,models,persisted_documents,processed_messages,project_members,projects,task_attachments,task_comments,task_results,tasks,users,workflow_executions,workflows,);
+    activity_feed,
+    agent_executions,
+    agents,
+    api_keys,
+    audit_logs,
+    checkpoints,
+    evidence,
+    evidence_chain_links,
+    evidence_chains,
+    evidence_credibility_history,
+    evidence_relations,
+    import_progress,
+    investigations,
+    metrics,
+    model_capabilities,
+    model_endpoints,
+    models,
+    persisted_documents,
+    processed_messages,
+    project_members,
+    projects,
+    task_attachments,
+    task_comments,
+    task_results,
+    tasks,
+    users,
+    workflow_executions,
+    workflows,
+);

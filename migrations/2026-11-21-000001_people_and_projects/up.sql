@@ -1,6 +1,7 @@
 -- People and projects, and the one trigger function that every table with a version shares.
 -- Bounded values are text with a named CHECK and no enum type: a value can be added without a lock on every
--- table, and the name of the constraint tells a client which field was wrong.
+-- table, and the name of the constraint tells a client which field was wrong. Labels are bounded in number and
+-- in bytes, because a GIN index refuses an entry of more than about 2700 bytes with an error that helps no client.
 
 create function touch_row() returns trigger language plpgsql as $$
 begin
@@ -80,7 +81,9 @@ create table projects (
     default_branch text
         constraint projects_default_branch_check check (char_length(default_branch) between 1 and 255),
     tech_stack text[] not null default '{}'
-        constraint projects_tech_stack_check check (array_position(tech_stack, null) is null and cardinality(tech_stack) <= 100),
+        constraint projects_tech_stack_check
+            check (array_position(tech_stack, null) is null and cardinality(tech_stack) <= 100
+            and octet_length(array_to_string(tech_stack, '')) <= 2500),
     metrics jsonb not null default '{}'
         constraint projects_metrics_check check (jsonb_typeof(metrics) = 'object'),
     metadata jsonb not null default '{}'

@@ -85,7 +85,8 @@ create table model_capabilities (
     constraint model_capabilities_model_id_capability_key unique (model_id, capability)
 );
 
-create index model_capabilities_capability_idx on model_capabilities (capability, capability_score desc, id desc);
+create index model_capabilities_capability_idx
+    on model_capabilities (capability, capability_score desc, id desc);
 
 create trigger model_capabilities_touch before update on model_capabilities
     for each row execute function touch_row();

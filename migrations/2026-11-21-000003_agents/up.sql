@@ -19,7 +19,9 @@ create table agents (
     health_check_url text
         constraint agents_health_check_url_check check (char_length(health_check_url) between 1 and 2048),
     capabilities text[] not null default '{}'
-        constraint agents_capabilities_check check (array_position(capabilities, null) is null and cardinality(capabilities) <= 100),
+        constraint agents_capabilities_check
+            check (array_position(capabilities, null) is null and cardinality(capabilities) <= 100
+            and octet_length(array_to_string(capabilities, '')) <= 2500),
     configuration jsonb not null default '{}'
         constraint agents_configuration_check check (jsonb_typeof(configuration) = 'object'),
     model_id uuid references models (id) on delete set null,

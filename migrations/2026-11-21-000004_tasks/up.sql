@@ -11,7 +11,8 @@ create table tasks (
     intent text not null
         constraint tasks_intent_check check (char_length(intent) between 1 and 100),
     status text not null default 'pending'
-        constraint tasks_status_check check (status in ('pending', 'processing', 'completed', 'failed', 'cancelled')),
+        constraint tasks_status_check
+            check (status in ('pending', 'processing', 'completed', 'failed', 'cancelled')),
     priority integer not null default 3
         constraint tasks_priority_check check (priority between 1 and 5),
     category text
@@ -19,7 +20,8 @@ create table tasks (
     content jsonb not null default '{}'
         constraint tasks_content_check check (jsonb_typeof(content) = 'object'),
     tags text[] not null default '{}'
-        constraint tasks_tags_check check (array_position(tags, null) is null and cardinality(tags) <= 100),
+        constraint tasks_tags_check check (array_position(tags, null) is null and cardinality(tags) <= 100
+            and octet_length(array_to_string(tags, '')) <= 2500),
     metadata jsonb not null default '{}'
         constraint tasks_metadata_check check (jsonb_typeof(metadata) = 'object'),
     created_by_user_id uuid references users (id) on delete set null,
@@ -116,7 +118,8 @@ create table agent_executions (
     task_id uuid references tasks (id) on delete set null,
     project_id uuid not null references projects (id),
     status text not null default 'running'
-        constraint agent_executions_status_check check (status in ('running', 'succeeded', 'failed', 'cancelled')),
+        constraint agent_executions_status_check
+            check (status in ('running', 'succeeded', 'failed', 'cancelled')),
     input jsonb not null default '{}'
         constraint agent_executions_input_check check (jsonb_typeof(input) = 'object'),
     result jsonb,

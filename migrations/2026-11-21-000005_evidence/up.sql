@@ -41,7 +41,8 @@ create table evidence (
     language text
         constraint evidence_language_check check (char_length(language) between 1 and 35),
     tags text[] not null default '{}'
-        constraint evidence_tags_check check (array_position(tags, null) is null and cardinality(tags) <= 100),
+        constraint evidence_tags_check check (array_position(tags, null) is null and cardinality(tags) <= 100
+            and octet_length(array_to_string(tags, '')) <= 2500),
     metadata jsonb not null default '{}'
         constraint evidence_metadata_check check (jsonb_typeof(metadata) = 'object'),
     collected_at timestamptz not null default now(),
@@ -57,7 +58,8 @@ create index evidence_project_id_idx on evidence (project_id, created_at desc, i
 create index evidence_task_id_idx on evidence (task_id, created_at desc, id desc);
 create index evidence_agent_id_idx on evidence (agent_id, created_at desc, id desc);
 create index evidence_credibility_score_idx on evidence (credibility_score desc, id desc);
-create index evidence_project_id_credibility_score_idx on evidence (project_id, credibility_score desc, id desc);
+create index evidence_project_id_credibility_score_idx
+    on evidence (project_id, credibility_score desc, id desc);
 create index evidence_task_id_credibility_score_idx on evidence (task_id, credibility_score desc, id desc);
 create index evidence_source_type_idx on evidence (source_type, created_at desc, id desc);
 create index evidence_domain_idx on evidence (domain, created_at desc, id desc);
@@ -112,7 +114,8 @@ create table evidence_relations (
     from_evidence_id uuid not null references evidence (id) on delete cascade,
     to_evidence_id uuid not null references evidence (id) on delete cascade,
     kind text not null
-        constraint evidence_relations_kind_check check (kind in ('supports', 'contradicts', 'derives_from', 'duplicates', 'related')),
+        constraint evidence_relations_kind_check
+            check (kind in ('supports', 'contradicts', 'derives_from', 'duplicates', 'related')),
     strength double precision not null default 1
         constraint evidence_relations_strength_check check (strength between 0 and 1),
     note text
@@ -124,10 +127,14 @@ create table evidence_relations (
     constraint evidence_relations_self_check check (from_evidence_id <> to_evidence_id)
 );
 
-create index evidence_relations_from_evidence_id_idx on evidence_relations (from_evidence_id, created_at desc, id desc);
-create index evidence_relations_to_evidence_id_idx on evidence_relations (to_evidence_id, created_at desc, id desc);
-create index evidence_relations_created_by_user_id_idx on evidence_relations (created_by_user_id, created_at desc, id desc);
-create index evidence_relations_created_by_agent_id_idx on evidence_relations (created_by_agent_id, created_at desc, id desc);
+create index evidence_relations_from_evidence_id_idx
+    on evidence_relations (from_evidence_id, created_at desc, id desc);
+create index evidence_relations_to_evidence_id_idx
+    on evidence_relations (to_evidence_id, created_at desc, id desc);
+create index evidence_relations_created_by_user_id_idx
+    on evidence_relations (created_by_user_id, created_at desc, id desc);
+create index evidence_relations_created_by_agent_id_idx
+    on evidence_relations (created_by_agent_id, created_at desc, id desc);
 
 comment on table evidence_relations is
     'How one piece of evidence bears on another. A relation is read as "from kind to": from supports to.';
@@ -159,10 +166,14 @@ create table evidence_credibility_history (
     created_at timestamptz not null default now()
 );
 
-create index evidence_credibility_history_created_at_idx on evidence_credibility_history (created_at desc, id desc);
-create index evidence_credibility_history_evidence_id_idx on evidence_credibility_history (evidence_id, created_at desc, id desc);
-create index evidence_credibility_history_changed_by_user_id_idx on evidence_credibility_history (changed_by_user_id, created_at desc, id desc);
-create index evidence_credibility_history_changed_by_agent_id_idx on evidence_credibility_history (changed_by_agent_id, created_at desc, id desc);
+create index evidence_credibility_history_created_at_idx
+    on evidence_credibility_history (created_at desc, id desc);
+create index evidence_credibility_history_evidence_id_idx
+    on evidence_credibility_history (evidence_id, created_at desc, id desc);
+create index evidence_credibility_history_changed_by_user_id_idx
+    on evidence_credibility_history (changed_by_user_id, created_at desc, id desc);
+create index evidence_credibility_history_changed_by_agent_id_idx
+    on evidence_credibility_history (changed_by_agent_id, created_at desc, id desc);
 
 comment on table evidence_credibility_history is 'One change of how much a piece of evidence is trusted.';
 comment on column evidence_credibility_history.id is 'Identifies the credibility change.';
@@ -199,7 +210,8 @@ create table task_attachments (
 create index task_attachments_created_at_idx on task_attachments (created_at desc, id desc);
 create index task_attachments_task_id_idx on task_attachments (task_id, created_at desc, id desc);
 create index task_attachments_evidence_id_idx on task_attachments (evidence_id, created_at desc, id desc);
-create index task_attachments_uploaded_by_user_id_idx on task_attachments (uploaded_by_user_id, created_at desc, id desc);
+create index task_attachments_uploaded_by_user_id_idx
+    on task_attachments (uploaded_by_user_id, created_at desc, id desc);
 
 comment on table task_attachments is 'A file that belongs to a task.';
 comment on column task_attachments.id is 'Identifies the attachment.';

@@ -30,8 +30,10 @@ create index evidence_chains_created_at_idx on evidence_chains (created_at desc,
 create index evidence_chains_project_id_idx on evidence_chains (project_id, created_at desc, id desc);
 create index evidence_chains_status_idx on evidence_chains (status, created_at desc, id desc);
 create index evidence_chains_task_id_idx on evidence_chains (task_id, created_at desc, id desc);
-create index evidence_chains_created_by_user_id_idx on evidence_chains (created_by_user_id, created_at desc, id desc);
-create index evidence_chains_created_by_agent_id_idx on evidence_chains (created_by_agent_id, created_at desc, id desc);
+create index evidence_chains_created_by_user_id_idx
+    on evidence_chains (created_by_user_id, created_at desc, id desc);
+create index evidence_chains_created_by_agent_id_idx
+    on evidence_chains (created_by_agent_id, created_at desc, id desc);
 
 create trigger evidence_chains_touch before update on evidence_chains
     for each row execute function touch_row();
@@ -68,16 +70,20 @@ create table evidence_chain_links (
     position integer not null
         constraint evidence_chain_links_position_check check (position >= 0),
     role text not null
-        constraint evidence_chain_links_role_check check (role in ('premise', 'support', 'contradiction', 'context', 'conclusion')),
+        constraint evidence_chain_links_role_check
+            check (role in ('premise', 'support', 'contradiction', 'context', 'conclusion')),
     rationale text
         constraint evidence_chain_links_rationale_check check (char_length(rationale) <= 20000),
     created_at timestamptz not null default now(),
     constraint evidence_chain_links_id_chain_id_key unique (id, chain_id),
-    constraint evidence_chain_links_chain_id_position_key unique (chain_id, position) deferrable initially immediate,
-    constraint evidence_chain_links_parent_fkey foreign key (parent_link_id, chain_id) references evidence_chain_links (id, chain_id)
+    constraint evidence_chain_links_chain_id_position_key unique (chain_id, position)
+        deferrable initially immediate,
+    constraint evidence_chain_links_parent_fkey foreign key (parent_link_id, chain_id)
+        references evidence_chain_links (id, chain_id)
 );
 
-create index evidence_chain_links_evidence_id_idx on evidence_chain_links (evidence_id, created_at desc, id desc);
+create index evidence_chain_links_evidence_id_idx
+    on evidence_chain_links (evidence_id, created_at desc, id desc);
 create index evidence_chain_links_parent_link_id_idx on evidence_chain_links (parent_link_id, chain_id);
 
 comment on table evidence_chain_links is

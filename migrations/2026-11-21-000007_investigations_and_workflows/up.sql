@@ -11,7 +11,8 @@ create table investigations (
     query text not null
         constraint investigations_query_check check (char_length(query) between 1 and 20000),
     status text not null default 'pending'
-        constraint investigations_status_check check (status in ('pending', 'processing', 'completed', 'error')),
+        constraint investigations_status_check
+            check (status in ('pending', 'processing', 'completed', 'error')),
     results jsonb
         constraint investigations_results_check check (jsonb_typeof(results) = 'object'),
     metadata jsonb not null default '{}'
@@ -130,7 +131,8 @@ create table workflow_executions (
     started_by_user_id uuid references users (id) on delete set null,
     started_by_agent_id uuid references agents (id) on delete set null,
     status text not null default 'pending'
-        constraint workflow_executions_status_check check (status in ('pending', 'running', 'paused', 'succeeded', 'failed', 'cancelled')),
+        constraint workflow_executions_status_check
+            check (status in ('pending', 'running', 'paused', 'succeeded', 'failed', 'cancelled')),
     current_step text
         constraint workflow_executions_current_step_check check (char_length(current_step) between 1 and 200),
     input jsonb not null default '{}'
@@ -148,11 +150,14 @@ create table workflow_executions (
 
 create index workflow_executions_created_at_idx on workflow_executions (created_at desc, id desc);
 create index workflow_executions_status_idx on workflow_executions (status, created_at desc, id desc);
-create index workflow_executions_workflow_id_idx on workflow_executions (workflow_id, created_at desc, id desc);
+create index workflow_executions_workflow_id_idx
+    on workflow_executions (workflow_id, created_at desc, id desc);
 create index workflow_executions_project_id_idx on workflow_executions (project_id, created_at desc, id desc);
 create index workflow_executions_task_id_idx on workflow_executions (task_id, created_at desc, id desc);
-create index workflow_executions_started_by_user_id_idx on workflow_executions (started_by_user_id, created_at desc, id desc);
-create index workflow_executions_started_by_agent_id_idx on workflow_executions (started_by_agent_id, created_at desc, id desc);
+create index workflow_executions_started_by_user_id_idx
+    on workflow_executions (started_by_user_id, created_at desc, id desc);
+create index workflow_executions_started_by_agent_id_idx
+    on workflow_executions (started_by_agent_id, created_at desc, id desc);
 
 create trigger workflow_executions_touch before update on workflow_executions
     for each row execute function touch_row();
@@ -191,7 +196,8 @@ create table checkpoints (
     constraint checkpoints_workflow_execution_id_position_key unique (workflow_execution_id, position)
 );
 
-create index checkpoints_workflow_execution_id_idx on checkpoints (workflow_execution_id, created_at desc, id desc);
+create index checkpoints_workflow_execution_id_idx
+    on checkpoints (workflow_execution_id, created_at desc, id desc);
 
 comment on table checkpoints is
     'The saved state of a workflow run after a step, from which the run can go on.';

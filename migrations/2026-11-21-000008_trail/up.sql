@@ -8,7 +8,8 @@ create table audit_logs (
     event_type text not null
         constraint audit_logs_event_type_check check (char_length(event_type) between 1 and 100),
     action text not null
-        constraint audit_logs_action_check check (action in ('create', 'read', 'update', 'delete', 'execute', 'login', 'other')),
+        constraint audit_logs_action_check
+            check (action in ('create', 'read', 'update', 'delete', 'execute', 'login', 'other')),
     actor_user_id uuid,
     actor_agent_id uuid,
     service_name text
@@ -91,7 +92,8 @@ create table activity_feed (
 );
 
 create index activity_feed_created_at_idx on activity_feed (created_at desc, id desc);
-create index activity_feed_resource_idx on activity_feed (resource_type, resource_id, created_at desc, id desc);
+create index activity_feed_resource_idx
+    on activity_feed (resource_type, resource_id, created_at desc, id desc);
 create index activity_feed_project_id_idx on activity_feed (project_id, created_at desc, id desc);
 create index activity_feed_actor_user_id_idx on activity_feed (actor_user_id, created_at desc, id desc);
 create index activity_feed_actor_agent_id_idx on activity_feed (actor_agent_id, created_at desc, id desc);

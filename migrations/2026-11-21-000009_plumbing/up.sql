@@ -65,7 +65,8 @@ create table persisted_documents (
     document text not null
         constraint persisted_documents_document_check check (char_length(document) between 1 and 1000000),
     operation_name text
-        constraint persisted_documents_operation_name_check check (char_length(operation_name) between 1 and 200),
+        constraint persisted_documents_operation_name_check
+            check (char_length(operation_name) between 1 and 200),
     trusted boolean not null default false,
     created_at timestamptz not null default now(),
     last_used_at timestamptz
