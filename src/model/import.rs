@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use diesel::result::{DatabaseErrorKind, Error as SqlError};
 use diesel::sql_types::{Array, BigInt, Double, Text};
-use diesel::{ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryableByName, SelectableHelper};
+use diesel::{ExpressionMethods, QueryDsl, QueryableByName, SelectableHelper};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::Serialize;
 use uuid::Uuid;
@@ -75,7 +75,7 @@ impl ImportProgress {
     pub(crate) async fn finish(conn: &mut AsyncPgConnection, sha256: &str) -> Result<(), SqlError> {
         use import_progress::dsl;
         diesel::update(dsl::import_progress.find(sha256))
-            .set(dsl::finished_at.eq(diesel::dsl::now.nullable()))
+            .set(dsl::finished_at.eq(diesel::dsl::now))
             .execute(conn)
             .await?;
         Ok(())

@@ -220,7 +220,11 @@ fn words(field: &'static str, values: &[String]) -> Checked {
     if values.len() > 100 {
         return Err((field, format!("{} entries are more than 100", values.len())));
     }
-    values.iter().try_for_each(|value| text(field, value, 1..=100))
+    let bytes: usize = values.iter().map(String::len).sum();
+    if bytes > 2_500 {
+        return Err((field, format!("{bytes} bytes in all are more than 2500")));
+    }
+    if values.iter().any(String::is_empty) { Err((field, "an entry is empty".to_owned())) } else { Ok(()) }
 }
 
 fn one_of(field: &'static str, value: &str, allowed: &[&str]) -> Checked {

@@ -6,7 +6,7 @@ mod advisory;
 pub(super) mod people;
 mod rules;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use self::advisory::Advisory;
 use crate::error::{Error, Result};
@@ -38,11 +38,12 @@ fn relate(advisories: &[Advisory], records: &mut Vec<Record>) {
         }
     }
     by_name.extend(advisories.iter().map(|advisory| (advisory.id.as_str(), advisory)));
+    let mut pairs = HashSet::new();
     for advisory in advisories {
         for name in &advisory.related {
-            let Some(other) = by_name.get(name.as_str()).filter(|other| other.id != advisory.id) else {
-                continue;
-            };
+            let other = by_name.get(name.as_str()).filter(|other| other.id != advisory.id);
+            // One advisory may be named twice, by two of its names.
+            let Some(other) = other.filter(|other| pairs.insert((&advisory.id, &other.id))) else { continue };
             records.push(Record::EvidenceRelation(EvidenceRelation {
                 from: advisory.text_id(),
                 to: other.text_id(),
@@ -59,7 +60,7 @@ fn relate(advisories: &[Advisory], records: &mut Vec<Record>) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashSet};
+    use std::collections::BTreeMap;
 
     use super::*;
     use crate::cli::import::check::check;

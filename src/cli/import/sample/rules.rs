@@ -53,7 +53,7 @@ pub(super) fn status(advisory: &Advisory) -> &'static str {
 }
 
 const DOMAINS: [(&str, &[&str]); 3] = [
-    ("legal", &["license", "licensed", "licensing", "copyright", "legal", "gdpr"]),
+    ("legal", &["license", "licensed", "licensing", "copyright", "legal", "gdpr", "privacy"]),
     (
         "financial",
         &[
@@ -68,22 +68,25 @@ const DOMAINS: [(&str, &[&str]); 3] = [
             "payment",
             "financial",
             "polymarket",
-            "zcash",
-            "near",
         ],
     ),
-    ("social", &["nostr", "social", "matrix", "activitypub", "mastodon", "chat"]),
+    ("social", &["nostr", "social", "matrix-sdk", "activitypub", "mastodon"]),
 ];
 
 /// Which collection the evidence belongs to: by what the advisory's own words are about.
 pub(super) fn domain(advisory: &Advisory) -> &'static str {
-    let text =
-        format!("{} {} {}", advisory.title, advisory.package, advisory.keywords.join(" ")).to_lowercase();
-    let is_word = |word: &str| text.split(|c: char| !c.is_alphanumeric()).any(|found| found == word);
-    DOMAINS
-        .iter()
-        .find(|(_, words)| words.iter().any(|word| is_word(word)))
-        .map_or("general", |(domain, _)| domain)
+    let text = [&advisory.title, &advisory.package, &advisory.keywords.join(" "), &advisory.description]
+        .map(|text| text.to_lowercase())
+        .join(" ");
+    // A name such as `solana-sdk` counts, too.
+    let is_about = |word: &str| {
+        let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '-');
+        words.any(|found| {
+            found.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        })
+    };
+    let found = DOMAINS.iter().find(|(_, words)| words.iter().any(|word| is_about(word)));
+    found.map_or("general", |(domain, _)| domain)
 }
 
 /// What stands behind an address, and how much it is worth: source type and credibility.

@@ -1,0 +1,3 @@
+//! Everything that needs real stores, in one program.
+
+mod import;
