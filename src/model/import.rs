@@ -4,6 +4,7 @@
 //! and writes only what differs, so that a repeated import changes no row and no version.
 
 pub(crate) mod record;
+pub(crate) mod row;
 mod table;
 
 use std::collections::HashSet;

@@ -6,8 +6,9 @@ use chrono::{DateTime, Datelike, Utc};
 use serde_json::Value;
 
 use super::format::Problem;
-use crate::model::import::record::{
-    Agent, Chain, ChainLink, Evidence, EvidenceRelation, Project, Record, Task, TaskAttachment, TaskComment,
+use crate::model::import::record::Record;
+use crate::model::import::row::{
+    Agent, Chain, ChainLink, Evidence, EvidenceRelation, Project, Task, TaskAttachment, TaskComment,
     TaskResult, User,
 };
 

@@ -7,7 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
 use super::sample::people::{self, AGENTS, PROJECTS};
-use crate::model::import::record::{Evidence, EvidenceRelation, Record, Task};
+use crate::model::import::record::Record;
+use crate::model::import::row::{Evidence, EvidenceRelation, Task};
 
 /// Raise it when other rows come out for the same numbers.
 pub(super) const REVISION: u32 = 1;

@@ -10,7 +10,8 @@ use std::collections::{HashMap, HashSet};
 
 use self::advisory::Advisory;
 use crate::error::{Error, Result};
-use crate::model::import::record::{EvidenceRelation, Record};
+use crate::model::import::record::Record;
+use crate::model::import::row::EvidenceRelation;
 
 const ADVISORIES: &str = include_str!("../../../sample/rustsec-advisories.jsonl");
 

@@ -1,6 +1,7 @@
 //! One advisory and the rows that follow from it: a task, its evidence, and the chain that leads to its conclusion.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::Deserialize;
@@ -8,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::rules;
 use crate::cli::import::cvss;
-use crate::model::import::record::{
-    Chain, ChainLink, Evidence, EvidenceRelation, Record, Task, TaskComment, TaskResult,
+use crate::model::import::record::Record;
+use crate::model::import::row::{
+    Chain, ChainLink, Evidence, EvidenceRelation, Task, TaskComment, TaskResult,
 };
 
 /// An advisory as it stands in sample/rustsec-advisories.jsonl.
@@ -33,6 +35,9 @@ pub(super) struct Advisory {
     pub(super) patched: Vec<String>,
     pub(super) unaffected: Vec<String>,
     pub(super) affected_functions: BTreeMap<String, Vec<String>>,
+    /// Found once, because all evidence of the advisory shares it.
+    #[serde(skip)]
+    domain: OnceLock<&'static str>,
 }
 
 /// Evidence together with the part that it plays in the chain.
@@ -202,7 +207,7 @@ impl Advisory {
             content: String::new(),
             source_type: source_type.to_owned(),
             source_url: None,
-            domain: rules::domain(self).to_owned(),
+            domain: (*self.domain.get_or_init(|| rules::domain(self))).to_owned(),
             credibility_score,
             verified: false,
             verified_by_user: None,

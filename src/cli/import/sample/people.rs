@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde_json::Map;
 
-use crate::model::import::record::{Agent, Project, ProjectMember, Record, User};
+use crate::model::import::record::Record;
+use crate::model::import::row::{Agent, Project, ProjectMember, User};
 
 /// Login, name, role.
 const USERS: [(&str, &str, &str); 5] = [

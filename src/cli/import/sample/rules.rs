@@ -75,18 +75,19 @@ const DOMAINS: [(&str, &[&str]); 3] = [
 
 /// Which collection the evidence belongs to: by what the advisory's own words are about.
 pub(super) fn domain(advisory: &Advisory) -> &'static str {
-    let text = [&advisory.title, &advisory.package, &advisory.keywords.join(" "), &advisory.description]
-        .map(|text| text.to_lowercase())
-        .join(" ");
+    let texts =
+        [&advisory.title, &advisory.package, &advisory.description].into_iter().chain(&advisory.keywords);
+    let mut words = texts.flat_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '-'));
     // A name such as `solana-sdk` counts, too.
-    let is_about = |word: &str| {
-        let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '-');
-        words.any(|found| {
-            found.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-        })
+    let is_about = |word: &str, topic: &str| {
+        let begins = word.get(..topic.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(topic));
+        begins && matches!(word.as_bytes().get(topic.len()), None | Some(b'-'))
     };
-    let found = DOMAINS.iter().find(|(_, words)| words.iter().any(|word| is_about(word)));
-    found.map_or("general", |(domain, _)| domain)
+    let domain_of = |word: &str| {
+        let domain = DOMAINS.iter().find(|(_, topics)| topics.iter().any(|topic| is_about(word, topic)));
+        domain.map(|(domain, _)| *domain)
+    };
+    words.find_map(domain_of).unwrap_or("general")
 }
 
 /// What stands behind an address, and how much it is worth: source type and credibility.
