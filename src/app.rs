@@ -41,7 +41,7 @@ impl App {
         let vectors = if embedder.is_on() {
             Vectors::open(&config.vectors_dir(), embedder.model(), embedder.dimension()).await?
         } else {
-            Vectors::off()
+            Vectors::Off
         };
         let searcher = Searcher { embedder, vectors };
         let graph = Graph::new(searcher.clone(), CursorKey::new(secret), config.max_page_size);

@@ -10,6 +10,7 @@ pub mod changes;
 pub mod graphql;
 
 pub mod model;
+#[allow(missing_docs, unreachable_pub, reason = "written by diesel")]
 #[rustfmt::skip]
 pub mod schema;
 

@@ -28,6 +28,8 @@ pub mod aggregate;
 pub mod lineage;
 pub mod select;
 
+pub mod import;
+
 /// The entities in the order in which the schema shows them.
 static DECLARATIONS: [&Declaration; 16] = [
     &task::TASK,

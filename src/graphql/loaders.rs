@@ -29,10 +29,6 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    pub(crate) fn all(set: RowSet) -> Self {
-        let len = set.len();
-        Self { set: Arc::new(set), start: 0, len }
-    }
 
     pub(crate) const fn len(&self) -> usize {
         self.len

@@ -16,6 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::store::db::rows::RowSet;
 use crate::store::db::sql::Sql;
 
+pub mod migrations;
 pub mod rows;
 pub mod sql;
 

@@ -83,14 +83,12 @@ impl Embedder {
     /// Embeds texts for the index, in their order, without hurry: queries overtake between two batches.
     ///
     /// Text beyond the model's window does not count. Dropping the future abandons what has not begun.
+    #[cfg_attr(not(feature = "minilm"), allow(unused_variables, reason = "nobody is there to be given them"))]
     pub async fn embed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>> {
         match &self.model {
             #[cfg(feature = "minilm")]
             Model::MiniLm(model) => model.embed(texts).await,
-            Model::Off => {
-                drop(texts);
-                Err(off())
-            }
+            Model::Off => Err(off()),
         }
     }
 
@@ -100,14 +98,18 @@ impl Embedder {
         if let Some(vector) = self.recent.get(&key) {
             return Ok(vector);
         }
-        let vector = match &self.model {
-            #[cfg(feature = "minilm")]
-            Model::MiniLm(model) => model.embed_now(text).await?,
-            Model::Off => return Err(off()),
-        };
-        let vector: Arc<[f32]> = vector.into();
+        let vector: Arc<[f32]> = self.compute_now(text).await?.into();
         self.recent.put(key, Arc::clone(&vector));
         Ok(vector)
+    }
+
+    #[cfg_attr(not(feature = "minilm"), allow(unused_variables, reason = "nobody is there to be given it"))]
+    async fn compute_now(&self, text: &str) -> Result<Vec<f32>> {
+        match &self.model {
+            #[cfg(feature = "minilm")]
+            Model::MiniLm(model) => model.embed_now(text).await,
+            Model::Off => Err(off()),
+        }
     }
 
     /// `embed:{model}:{sha256 of the text}`: the key of a query vector in any cache, of this process or shared.

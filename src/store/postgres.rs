@@ -39,6 +39,11 @@ const MAX_LOG_BYTES: u64 = 8 * 1024 * 1024;
 /// How much of the log an error carries to the operator.
 const LOG_TAIL_BYTES: u64 = 2_000;
 
+/// The folder of PostgreSQL's server programs, or what to install.
+pub fn find_binaries() -> Result<PathBuf> {
+    Ok(Binaries::find(None)?.program("postgres"))
+}
+
 /// What a private server is for.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {

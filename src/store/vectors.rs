@@ -83,6 +83,7 @@ macro_rules! with_store {
     };
 }
 
+#[cfg_attr(not(feature = "edge"), allow(unused_variables, reason = "nobody is there to be given them"))]
 impl Vectors {
     /// Opens the index in `dir`, or makes an empty one there.
     ///
@@ -167,5 +168,5 @@ fn without_edge(dir: &Path, model: &str, dimension: usize) -> Error {
         .because(format!("no index of {model} ({dimension} dimensions) in {}", dir.display()))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "edge"))]
 mod tests;

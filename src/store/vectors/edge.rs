@@ -29,7 +29,7 @@ use folder::Folder;
 /// Points per call to the engine: one record of its log.
 const BATCH_POINTS_MAX: usize = 256;
 /// Finished files of the engine's log, 8 MiB each, before a flush puts them away.
-const LOG_FILES_MAX: usize = 8;
+const LOG_FILES_MAX: usize = 4;
 
 /// An open index.
 #[derive(Debug)]

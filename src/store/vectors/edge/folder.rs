@@ -18,7 +18,7 @@ use super::shard;
 use crate::error::{Code, Error, Result};
 
 /// The size of one file of the engine's log, made in advance.
-pub(super) const LOG_FILE_BYTES: usize = 8 * 1024 * 1024;
+const LOG_FILE_BYTES: usize = 8 * 1024 * 1024;
 
 /// What to do with an index that is already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,108 @@
+//! The indexer: keeps the vector index true to the evidence in PostgreSQL, in the background, while the gateway
+//! serves. It reads rows in the order of their ids, leaves out what the index already has in the same version and
+//! embeds the rest, so it can be stopped and started at any moment. Later passes look only at what changed.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::model::evidence::{IndexedText, count_texts, read_texts};
+use crate::store::vectors::Point;
+
+/// Rows read at once.
+const BATCH: u32 = 256;
+/// Texts embedded at once: small, so that a stop or a question never waits long.
+const EMBED_BATCH: usize = 32;
+/// Between passes.
+const PAUSE: Duration = Duration::from_secs(2);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(5);
+/// A row's `updated_at` is the begin of its transaction, which may commit this much later and still be seen.
+const OVERLAP: TimeDelta = TimeDelta::minutes(10);
+const REPORT: Duration = Duration::from_secs(5);
+
+/// Runs until it is dropped.
+pub async fn run(app: App) {
+    if !app.searcher.embedder.is_on() || !app.searcher.vectors.is_on() {
+        return;
+    }
+    let mut since = None;
+    loop {
+        let begun = Utc::now();
+        match pass(&app, since).await {
+            Ok(()) => {
+                since = Some(begun - OVERLAP);
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => {
+                tracing::warn!(?error, "indexing failed; it goes on in a moment");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Looks at every row that changed since then, or at all of them.
+async fn pass(app: &App, since: Option<DateTime<Utc>>) -> Result<()> {
+    let session = app.db.session();
+    let mut pending = count_texts(&session, since).await?;
+    count_indexed(app).await?;
+    let (mut after, mut done, mut reported, started) = (None, 0, Instant::now(), Instant::now());
+    loop {
+        app.metrics.to_index.store(pending, Ordering::Relaxed);
+        let texts = read_texts(&session, after, since, BATCH).await?;
+        let Some(last) = texts.last() else { break };
+        after = Some(last.id);
+        let read = u64::try_from(texts.len()).unwrap_or(u64::MAX);
+        for wanted in missing(app, texts).await?.chunks(EMBED_BATCH) {
+            index(app, wanted).await?;
+            done += wanted.len();
+            if reported.elapsed() > REPORT {
+                reported = Instant::now();
+                #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
+                let rate = done as f64 / started.elapsed().as_secs_f64();
+                tracing::info!(done, pending, "indexing evidence, {rate:.0} rows a second");
+            }
+        }
+        pending = pending.saturating_sub(read);
+    }
+    app.metrics.to_index.store(0, Ordering::Relaxed);
+    if done > 0 {
+        app.searcher.vectors.optimize().await?;
+        app.searcher.vectors.flush().await?;
+        tracing::info!(rows = done, seconds = started.elapsed().as_secs(), "evidence is indexed");
+    }
+    Ok(())
+}
+
+async fn count_indexed(app: &App) -> Result<()> {
+    let indexed = app.searcher.vectors.count().await?;
+    app.metrics.indexed.store(u64::try_from(indexed).unwrap_or(u64::MAX), Ordering::Relaxed);
+    Ok(())
+}
+
+async fn missing(app: &App, texts: Vec<IndexedText>) -> Result<Vec<IndexedText>> {
+    let ids: Vec<_> = texts.iter().map(|text| text.id).collect();
+    let known = app.searcher.vectors.versions(&ids).await?;
+    Ok(texts.into_iter().filter(|text| known.get(&text.id).is_none_or(|version| *version < text.version)).collect())
+}
+
+async fn index(app: &App, texts: &[IndexedText]) -> Result<()> {
+    let vectors = app.searcher.embedder.embed(texts.iter().map(IndexedText::text).collect()).await?;
+    if vectors.len() != texts.len() {
+        return Err(Error::internal("the embedder gave back another number of vectors than it got texts"));
+    }
+    let points = texts.iter().zip(vectors).map(|(text, vector)| Point {
+        id: text.id,
+        version: text.version,
+        vector,
+        project_id: text.project_id,
+        payload: serde_json::Map::new(),
+    });
+    app.searcher.vectors.upsert(points.collect()).await?;
+    app.searcher.vectors.flush().await?;
+    count_indexed(app).await
+}
