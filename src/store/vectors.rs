@@ -168,5 +168,5 @@ fn without_edge(dir: &Path, model: &str, dimension: usize) -> Error {
         .because(format!("no index of {model} ({dimension} dimensions) in {}", dir.display()))
 }
 
-#[cfg(all(test, feature = "edge"))]
+#[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use qdrant_edge::{
     AnyVariants, Condition, CountRequest, CreateIndex, EdgeShard, FieldCondition, FieldIndexOperations,
     Filter, JsonPath, Match, NamedQuery, PayloadFieldSchema, PayloadSchemaType, PayloadSelectorInclude,
     PointId, PointInsertOperations, PointOperations, PointStruct, PointStructPersisted, QueryEnum, Record,
-    SearchRequest, UpdateOperation, VectorInternal, Vectors,
+    SearchParams, SearchRequest, UpdateOperation, VectorInternal, Vectors,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -21,6 +21,9 @@ pub(super) const DENSE: &str = "dense";
 pub(super) const BM25: &str = "bm25";
 /// Ids per lookup and per deletion.
 const IDS_MAX: usize = 1_000;
+/// How many near points the engine keeps in mind while it walks its graph, which it builds beyond about 6,700 vectors.
+/// Its own default, 100, missed 2 of 500 true neighbours among 10,000 points; this missed none, in up to twice the time.
+const GRAPH_CANDIDATES: usize = 256;
 /// How far beyond the end of a page equal scores are followed, so that pages do not overlap.
 const TIES_MAX: usize = 1_024;
 
@@ -110,7 +113,7 @@ fn ask(shard: &EdgeShard, vector: &[f32], projects: Option<&[Uuid]>, limit: usiz
     let request = SearchRequest {
         query: QueryEnum::Nearest(NamedQuery::new(VectorInternal::Dense(vector.to_vec()), DENSE)),
         filter: projects.map(in_projects).transpose()?,
-        params: None,
+        params: Some(SearchParams { hnsw_ef: Some(GRAPH_CANDIDATES), ..SearchParams::default() }),
         limit,
         offset: 0,
         with_payload: Some(false.into()),
