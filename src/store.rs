@@ -1,0 +1,3 @@
+//! Outside systems: bytes, keys, vectors, no entities.
+
+pub mod embedder;
