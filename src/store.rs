@@ -1,3 +1,4 @@
 //! Outside systems: bytes, keys, vectors, no entities.
 
 pub mod embedder;
+pub mod vectors;

@@ -1,0 +1,178 @@
+//! Owns the folder of an index: who has it open, what it was made for, and the files of the engine inside.
+//!
+//! - `lock` is locked by the process that has the index open.
+//! - `index.json` says for which model and dimension it was made.
+//! - `shard/` is the engine's own.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use qdrant_edge::{
+    Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, Modifier, WalOptions,
+};
+use serde::{Deserialize, Serialize};
+
+use super::shard;
+use crate::error::{Code, Error, Result};
+
+/// The size of one file of the engine's log, made in advance.
+const LOG_FILE_BYTES: usize = 8 * 1024 * 1024;
+
+/// What to do with an index that is already there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Open it; it must have been made for the same model and dimension.
+    Keep,
+    /// Delete it, whatever it was made for.
+    Delete,
+}
+
+/// What an index was made for. Vectors of another model are numbers without meaning here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Made {
+    model: String,
+    dimension: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Folder {
+    dir: PathBuf,
+    made: Made,
+    /// The lock ends with the file: also when the process is killed.
+    _lock: File,
+}
+
+impl Folder {
+    pub(super) fn open(dir: &Path, model: &str, dimension: usize, existing: Existing) -> Result<Self> {
+        fs::create_dir_all(dir).map_err(|cause| broken(dir, cause))?;
+        let made = Made { model: model.to_owned(), dimension };
+        let folder = Self { dir: dir.to_owned(), made, _lock: lock(dir)? };
+        let there = if existing == Existing::Keep { folder.read_made()? } else { None };
+        match there {
+            Some(there) if there == folder.made => {}
+            Some(there) => return Err(folder.made_for_another(&there)),
+            // Without the file, what there is comes from an opening or a deletion that was cut short.
+            None => {
+                folder.delete_shard()?;
+                folder.write_made()?;
+            }
+        }
+        Ok(folder)
+    }
+
+    /// Opens the engine: at the start, after [`Self::delete_shard`], and to shorten its log.
+    pub(super) fn open_shard(&self) -> Result<EdgeShard> {
+        let path = self.shard_path();
+        let shard = if path.join("segments").is_dir() {
+            self.shorten_log()?;
+            EdgeShard::load(&path, Some(self.config()))
+        } else {
+            fs::create_dir_all(&path).map_err(|cause| self.broken(cause))?;
+            EdgeShard::new(&path, self.config())
+        };
+        let shard = shard.map_err(|cause| self.broken(cause))?;
+        shard::ensure_payload_index(&shard)?;
+        Ok(shard)
+    }
+
+    /// The shard must not be open.
+    pub(super) fn delete_shard(&self) -> Result<()> {
+        match fs::remove_dir_all(self.shard_path()) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(self.broken(cause)),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many finished files the engine's log has.
+    pub(super) fn log_files(&self) -> Result<usize> {
+        Ok(self.finished_log_files()?.len())
+    }
+
+    /// Deletes the finished files of the log except the last, from which the engine reads at which number to go on.
+    /// The shard must not be open; nothing is lost by it, because the engine never reads these files again.
+    fn shorten_log(&self) -> Result<()> {
+        let mut files = self.finished_log_files()?;
+        files.pop_last();
+        files.values().try_for_each(fs::remove_file).map_err(|cause| self.broken(cause))
+    }
+
+    /// By the number of their first entry, as the engine names them: `closed-{number}`.
+    fn finished_log_files(&self) -> Result<BTreeMap<u64, PathBuf>> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(self.shard_path().join("wal")).map_err(|cause| self.broken(cause))? {
+            let entry = entry.map_err(|cause| self.broken(cause))?;
+            let name = entry.file_name();
+            if let Some(first) = name.to_str().and_then(|name| name.strip_prefix("closed-")?.parse().ok()) {
+                files.insert(first, entry.path());
+            }
+        }
+        Ok(files)
+    }
+
+    fn config(&self) -> EdgeConfig {
+        let dense = EdgeVectorParams::builder(self.made.dimension, Distance::Cosine).build();
+        // Nothing is written there yet. A vector that is named from the start needs no rebuild later.
+        let bm25 = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
+        EdgeConfig::builder()
+            .vector(shard::DENSE, dense)
+            .sparse_vector(shard::BM25, bm25)
+            .wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() })
+            .build()
+    }
+
+    fn shard_path(&self) -> PathBuf {
+        self.dir.join("shard")
+    }
+
+    fn read_made(&self) -> Result<Option<Made>> {
+        match fs::read(self.dir.join("index.json")) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|cause| self.broken(cause)),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(self.broken(cause)),
+        }
+    }
+
+    fn write_made(&self) -> Result<()> {
+        let bytes = serde_json::to_vec(&self.made).map_err(Error::internal)?;
+        // Renamed into place, so that the file is there as a whole or not at all.
+        let draft = self.dir.join("index.json.new");
+        fs::write(&draft, bytes)
+            .and_then(|()| fs::rename(&draft, self.dir.join("index.json")))
+            .map_err(|cause| self.broken(cause))
+    }
+
+    fn made_for_another(&self, there: &Made) -> Error {
+        let text = format!(
+            "the vector index in {} was made for {} ({} dimensions), not for {} ({}); rebuild it with `reindex`",
+            self.dir.display(),
+            there.model,
+            there.dimension,
+            self.made.model,
+            self.made.dimension
+        );
+        Error::new(Code::Unavailable, text)
+    }
+
+    fn broken(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        broken(&self.dir, cause)
+    }
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let file = File::create(dir.join("lock")).map_err(|cause| broken(dir, cause))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let text = format!("the vector index in {} is open in another process", dir.display());
+            Err(Error::new(Code::Unavailable, text))
+        }
+        Err(TryLockError::Error(cause)) => Err(broken(dir, cause)),
+    }
+}
+
+fn broken(dir: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let text = format!("the vector index in {} cannot be used; rebuild it with `reindex`", dir.display());
+    Error::new(Code::Unavailable, text).because(cause)
+}
