@@ -72,7 +72,8 @@ pub fn describe(error: &clap::Error) -> Option<String> {
     };
     let setting = text(ContextKind::InvalidArg)?;
     let flag = setting.split_whitespace().next()?.to_owned();
-    let variable = format!("EVIDENCE_GATEWAY_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
+    let variable =
+        format!("EVIDENCE_GATEWAY_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
     let value = if flag.contains("secret") || flag.contains("url") {
         "what it is".to_owned()
     } else {

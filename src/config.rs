@@ -109,7 +109,8 @@ fn read_token_secret(text: &str) -> std::result::Result<Secret, String> {
 }
 
 fn read_address(text: &str) -> std::result::Result<SocketAddr, String> {
-    text.parse().map_err(|_| "allowed is an address with a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
+    text.parse()
+        .map_err(|_| "allowed is an address with a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
 }
 
 fn read_choice<T: ValueEnum>(text: &str) -> std::result::Result<T, String> {

@@ -75,7 +75,10 @@ impl Error {
     }
 
     /// A store that does not answer.
-    pub fn unavailable(store: &'static str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn unavailable(
+        store: &'static str,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         Self::new(Code::Unavailable, format!("{store} is not available; try again later")).because(cause)
     }
 

@@ -215,7 +215,11 @@ fn report(error: &Error) {
 
 /// The answer to a request that could not be executed at all.
 pub fn refusal(error: &Error) -> Vec<u8> {
-    let body = ErrorBody::from_field(&FieldError { error: error.clone(), path: Vec::new(), pos: async_graphql::Pos::default() });
+    let body = ErrorBody::from_field(&FieldError {
+        error: error.clone(),
+        path: Vec::new(),
+        pos: async_graphql::Pos::default(),
+    });
     let body = ErrorBody { locations: Vec::new(), ..body };
     let mut json = b"{\"errors\":".to_vec();
     append(&mut json, &[body]);

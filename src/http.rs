@@ -36,7 +36,11 @@ pub fn router(app: App) -> Router {
 }
 
 /// Serves until `stop` resolves; what runs then may finish within the grace period.
-pub async fn serve(app: App, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+pub async fn serve(
+    app: App,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
     let grace = Duration::from_millis(app.config.grace_ms.into());
     let (told, stopping) = tokio::sync::oneshot::channel::<()>();
     let serving = axum::serve(listener, router(app)).with_graceful_shutdown(async move {

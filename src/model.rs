@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use entity::{
-    Aggregate, Column, ColumnType, Declaration, Enum, Nested, OrderBy, Relation, RelationDeclaration, RelationKind, Table,
-    Type, TypeId, screaming_case,
+    Aggregate, Column, ColumnType, Declaration, Enum, Nested, OrderBy, Relation, RelationDeclaration,
+    RelationKind, Table, Type, TypeId, screaming_case,
 };
 
 pub mod catalog;
@@ -104,7 +104,8 @@ impl Graph {
             }
             RelationDeclaration::Many(name, of, join, order, doc) => {
                 let target = target(of);
-                let own = || self.types[target].table.as_ref().map(|table| table.order.clone()).unwrap_or_default();
+                let own =
+                    || self.types[target].table.as_ref().map(|table| table.order.clone()).unwrap_or_default();
                 let order = if order.is_empty() { own() } else { order_by(&self.types[target], order) };
                 Relation { name, doc, target, kind: RelationKind::Many { join, order } }
             }
@@ -119,7 +120,8 @@ impl Graph {
         let name = declaration.name;
         let (key, by) = self.add_key(entity, declaration);
         let mut nested = Vec::new();
-        for (function, doc) in [("min", "least"), ("max", "greatest"), ("avg", "mean"), ("sum", "sum of the")] {
+        for (function, doc) in [("min", "least"), ("max", "greatest"), ("avg", "mean"), ("sum", "sum of the")]
+        {
             let columns = measures(&self.types[entity], declaration, function);
             if !columns.is_empty() {
                 let doc = format!("The {doc} values of {} rows.", self.types[entity].name);
@@ -128,8 +130,13 @@ impl Graph {
             }
         }
         let count = computed_column("count", "How many rows there are.", "count(*)::int", ColumnType::Int);
-        let totals = view(format!("{name}Aggregate"), format!("{name} rows, counted and measured."), vec![count.clone()]);
-        let mut group = view(format!("{name}AggregateGroup"), format!("{name} rows that share a key."), vec![count]);
+        let totals = view(
+            format!("{name}Aggregate"),
+            format!("{name} rows, counted and measured."),
+            vec![count.clone()],
+        );
+        let mut group =
+            view(format!("{name}AggregateGroup"), format!("{name} rows that share a key."), vec![count]);
         group.nested.push(Nested { name: "key", doc: "What the rows of the group share.", ty: key });
         let copies = nested.iter().map(|n| Nested { name: n.name, doc: n.doc, ty: n.ty });
         group.nested.extend(copies);
@@ -142,7 +149,10 @@ impl Graph {
 
     fn add_key(&mut self, entity: TypeId, declaration: &Declaration) -> (TypeId, Vec<(String, usize)>) {
         let owner = &self.types[entity];
-        let doc = format!("What a group of {} rows shares; null for what they are not grouped by.", declaration.name);
+        let doc = format!(
+            "What a group of {} rows shares; null for what they are not grouped by.",
+            declaration.name
+        );
         let mut key = view(format!("{}AggregateKey", declaration.name), doc, Vec::new());
         let mut by = Vec::new();
         for sql_name in declaration.group_by {
@@ -168,7 +178,8 @@ impl Graph {
             by.push((screaming_case(&name), key.columns.len()));
             let sql = format!("date_trunc('day', {}, 'UTC')", column.sql);
             let doc = format!("The day in UTC, as its first moment. {}", column.doc);
-            key.columns.push(Column { nullable: true, ..computed_column(&name, &doc, &sql, ColumnType::Time) });
+            key.columns
+                .push(Column { nullable: true, ..computed_column(&name, &doc, &sql, ColumnType::Time) });
         }
         (self.add(key), by)
     }
@@ -236,7 +247,10 @@ fn column(ty: &Type, sql_name: &str) -> usize {
 }
 
 fn order_by(ty: &Type, order: &[(&str, bool)]) -> Vec<OrderBy> {
-    order.iter().map(|(name, descending)| OrderBy { column: column(ty, name), descending: *descending }).collect()
+    order
+        .iter()
+        .map(|(name, descending)| OrderBy { column: column(ty, name), descending: *descending })
+        .collect()
 }
 
 fn capitalized(word: &str) -> String {

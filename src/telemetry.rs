@@ -34,8 +34,18 @@ impl Metrics {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("requests_total", "counter", "GraphQL requests answered.", value(&self.requests)),
-            ("failed_requests_total", "counter", "GraphQL requests answered with an error.", value(&self.failed_requests)),
-            ("statements_total", "counter", "Statements sent to PostgreSQL for requests.", value(&self.statements)),
+            (
+                "failed_requests_total",
+                "counter",
+                "GraphQL requests answered with an error.",
+                value(&self.failed_requests),
+            ),
+            (
+                "statements_total",
+                "counter",
+                "Statements sent to PostgreSQL for requests.",
+                value(&self.statements),
+            ),
             ("index_rows", "gauge", "Rows of evidence in the vector index.", value(&self.indexed)),
             ("index_pending_rows", "gauge", "Rows of evidence still to be indexed.", value(&self.to_index)),
         ]
@@ -44,9 +54,13 @@ impl Metrics {
 
 /// Starts logging to stderr; stdout is for data.
 pub fn start(filter: &str) -> Result<()> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|_| Error::bad_input("--log (EVIDENCE_GATEWAY_LOG)", "is no level (such as info) and no filter"))?;
-    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // The vector engine has no use for its warnings here; whoever wants them names it in the filter.
+    let quiet = format!("qdrant_edge=error,{filter}");
+    let filter = EnvFilter::try_new(quiet).map_err(|_| {
+        Error::bad_input("--log (EVIDENCE_GATEWAY_LOG)", "is no level (such as info) and no filter")
+    })?;
+    let started =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start in one process (tests) keeps the first logger.
     started.try_init().or(Ok(()))
 }

@@ -87,7 +87,10 @@ async fn count_indexed(app: &App) -> Result<()> {
 async fn missing(app: &App, texts: Vec<IndexedText>) -> Result<Vec<IndexedText>> {
     let ids: Vec<_> = texts.iter().map(|text| text.id).collect();
     let known = app.searcher.vectors.versions(&ids).await?;
-    Ok(texts.into_iter().filter(|text| known.get(&text.id).is_none_or(|version| *version < text.version)).collect())
+    Ok(texts
+        .into_iter()
+        .filter(|text| known.get(&text.id).is_none_or(|version| *version < text.version))
+        .collect())
 }
 
 async fn index(app: &App, texts: &[IndexedText]) -> Result<()> {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use serde_json::json;
-use tokio::net::TcpListener;
 
 use crate::app::App;
 use crate::changes::indexer;
@@ -42,10 +41,9 @@ impl Dev {
         }
         // Signals are heard from here on: a stop during the start must stop PostgreSQL too.
         let stop = serve::stop_signal()?;
-        let listener = serve::bind(config.listen).await?;
         let postgres = PrivatePostgres::start(PostgresOptions::kept(&config.data_dir)).await?;
         let served = tokio::select! {
-            served = self.serve(config, listener, &postgres) => served,
+            served = self.serve(config, &postgres) => served,
             () = stop => Ok(()),
         };
         say("stopping");
@@ -53,14 +51,16 @@ impl Dev {
         served.and(stopped)
     }
 
-    async fn serve(&self, config: Config, listener: TcpListener, postgres: &PrivatePostgres) -> Result<()> {
+    async fn serve(&self, config: Config, postgres: &PrivatePostgres) -> Result<()> {
+        let listener = serve::bind(config.listen).await?;
         let url = postgres.database_url();
         migrate(&url).await?;
         if !self.no_sample {
             let db = Db::connect(&url, &config.db_options()).await?;
             let mut reporter = Reporter::new();
             let mut conn = db.connection().await?;
-            let summary = import(&mut conn, Source::Sample, Options::default(), |now| reporter.show(now)).await?;
+            let summary =
+                import(&mut conn, Source::Sample, Options::default(), |now| reporter.show(now)).await?;
             if !summary.already_done {
                 reporter.finish(&summary);
             }

@@ -20,7 +20,8 @@ pub async fn run(config: &Config) -> Result<()> {
             report.line("migrations", migrated(url).await)?;
         }
         None => {
-            let text = |found: std::path::PathBuf| format!("no --database-url; dev would use {}", found.display());
+            let text =
+                |found: std::path::PathBuf| format!("no --database-url; dev would use {}", found.display());
             report.line("PostgreSQL", find_binaries().map(text))?;
         }
     }

@@ -35,7 +35,9 @@ impl Schema {
         }
         let differs = committed.lines().zip(schema.lines()).position(|(old, new)| old != new);
         let line = differs.unwrap_or_else(|| committed.lines().count().min(schema.lines().count())) + 1;
-        let text = format!("{name} differs from the program from line {line} on; write it anew: evidence-gateway schema > {name}");
+        let text = format!(
+            "{name} differs from the program from line {line} on; write it anew: evidence-gateway schema > {name}"
+        );
         Err(Error::new(crate::error::Code::Conflict, text))
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn read_page(
     };
     let (after, before) = (cursor("after")?, cursor("before")?);
     let filter = given("filter").map(|value| read_filter(ty, value, "filter")).transpose()?;
-    Ok(Page { size, backward, after, before, order, filter })
+    Ok(Page { size, peek: false, backward, after, before, order, filter })
 }
 
 /// Reads how many rows (or groups, or steps) a client wants.
@@ -77,7 +77,8 @@ fn read_order(ty: TypeId, value: Value) -> Result<Vec<OrderBy>> {
         let field = read_name(item.swap_remove("field").unwrap_or_default());
         let columns = &graph().types[ty].columns;
         let column = columns.iter().position(|column| Some(screaming_case(&column.name)) == field);
-        let column = column.ok_or_else(|| Error::bad_input(format!("{path}.field"), "is not a field to order by"))?;
+        let column =
+            column.ok_or_else(|| Error::bad_input(format!("{path}.field"), "is not a field to order by"))?;
         let direction = item.swap_remove("direction").and_then(read_name);
         order.push(OrderBy { column, descending: direction.as_deref() == Some("DESC") });
     }
@@ -147,9 +148,9 @@ pub(crate) fn read_scalar(ty: ColumnType, value: Value, path: &str) -> Result<Bi
             Bind::Float(number.as_f64().filter(|value| value.is_finite()).ok_or_else(|| wrong("a number"))?)
         }
         (ColumnType::Bool, Value::Boolean(truth)) => Bind::Bool(truth),
-        (ColumnType::Time, Value::String(text)) => Bind::Time(read_time(&text).ok_or_else(|| {
-            wrong("a date and time as in 2026-01-31T12:00:00Z")
-        })?),
+        (ColumnType::Time, Value::String(text)) => {
+            Bind::Time(read_time(&text).ok_or_else(|| wrong("a date and time as in 2026-01-31T12:00:00Z"))?)
+        }
         _ => return Err(wrong("a value of this field's type")),
     })
 }
@@ -174,7 +175,12 @@ pub(crate) fn read_list(ty: ColumnType, value: Value, path: &str) -> Result<Bind
     let binds = binds.collect::<Result<Vec<_>>>()?;
     macro_rules! array {
         ($one:ident, $many:ident) => {
-            Bind::$many(binds.into_iter().filter_map(|b| if let Bind::$one(v) = b { Some(v) } else { None }).collect())
+            Bind::$many(
+                binds
+                    .into_iter()
+                    .filter_map(|b| if let Bind::$one(v) = b { Some(v) } else { None })
+                    .collect(),
+            )
         };
     }
     Ok(match ty {

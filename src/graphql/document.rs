@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use async_graphql::parser::types::{
     Directive, Field, FragmentDefinition, OperationDefinition, Selection, SelectionSet,
 };
-use async_graphql_value::Value as Literal;
 use async_graphql::{Name, Positioned, Value, Variables};
+use async_graphql_value::Value as Literal;
 
 /// One operation with all that it refers to.
 #[derive(Clone, Copy)]
@@ -41,7 +41,11 @@ impl<'a> Selected<'a> {
 impl<'a> Document<'a> {
     /// CollectFields of the specification: the fields in the order of their first appearance. `applies` says
     /// whether a type condition holds for the object.
-    pub(crate) fn collect(&self, sets: &[&'a SelectionSet], applies: &dyn Fn(&str) -> bool) -> Vec<Selected<'a>> {
+    pub(crate) fn collect(
+        &self,
+        sets: &[&'a SelectionSet],
+        applies: &dyn Fn(&str) -> bool,
+    ) -> Vec<Selected<'a>> {
         let mut collected = Collected { fields: Vec::new(), visited: Vec::new() };
         for set in sets {
             self.collect_set(set, applies, &mut collected);

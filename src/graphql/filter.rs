@@ -31,10 +31,8 @@ pub(crate) enum Operand {
     Json,
 }
 
-const EQ: &[(&str, Operand, &str)] = &[
-    ("eq", Operand::Same, "Equal."),
-    ("ne", Operand::Same, "Not equal; null is not equal to any value."),
-];
+const EQ: &[(&str, Operand, &str)] =
+    &[("eq", Operand::Same, "Equal."), ("ne", Operand::Same, "Not equal; null is not equal to any value.")];
 const IN: (&str, Operand, &str) = ("in", Operand::List, "Equal to one of these; an empty list fits nothing.");
 const ORDER: &[(&str, Operand, &str)] = &[
     ("gt", Operand::Same, "Greater."),
@@ -92,7 +90,10 @@ impl Reader {
     fn filter(&mut self, ty: TypeId, value: Value, path: &str) -> Result<Filter> {
         self.depth += 1;
         if self.depth > MAX_FILTER_DEPTH {
-            return Err(Error::bad_input(path, format!("filters are nested more than {MAX_FILTER_DEPTH} deep")));
+            return Err(Error::bad_input(
+                path,
+                format!("filters are nested more than {MAX_FILTER_DEPTH} deep"),
+            ));
         }
         let mut all = Vec::new();
         for (name, value) in object(value, path)? {
@@ -154,7 +155,10 @@ impl Reader {
         for (name, value) in object(value, path)? {
             self.conditions += 1;
             if self.conditions > MAX_CONDITIONS {
-                return Err(Error::bad_input(path, format!("the filter has more than {MAX_CONDITIONS} conditions")));
+                return Err(Error::bad_input(
+                    path,
+                    format!("the filter has more than {MAX_CONDITIONS} conditions"),
+                ));
             }
             let path = format!("{path}.{name}");
             if value == Value::Null {
@@ -176,9 +180,9 @@ fn test(ty: ColumnType, name: &str, value: Value, path: &str) -> Result<Test> {
         ("lt", _) => Test::Compare("<", read_scalar(ty, value, path)?),
         ("lte", _) => Test::Compare("<=", read_scalar(ty, value, path)?),
         ("in", _) => Test::In(read_list(ty, value, path)?),
-        ("contains", ColumnType::Json) => Test::JsonContains(
-            value.into_json().map_err(|_| Error::bad_input(path, "is not a JSON value"))?,
-        ),
+        ("contains", ColumnType::Json) => {
+            Test::JsonContains(value.into_json().map_err(|_| Error::bad_input(path, "is not a JSON value"))?)
+        }
         ("contains", _) => Test::Contains(read_text(value, path)?),
         ("startsWith", _) => Test::StartsWith(read_text(value, path)?),
         ("has", _) => Test::Has(read_text(value, path)?),

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::graphql::loaders::{Loaded, Loaders};
-use crate::graphql::search::search;
 use crate::graphql::plan::{ConnectionPlan, ObjectPlan, RelationPlan, Shape};
+use crate::graphql::search::search;
 use crate::store::db::rows::RowRef;
 use crate::store::db::sql::Sql;
 
@@ -63,7 +63,11 @@ pub(crate) fn resolve<'a>(
 }
 
 /// Loads everything for the objects of a connection.
-pub(crate) async fn resolve_objects(loaders: &Loaders, objects: &[ObjectPlan], rows: &[RowRef]) -> Vec<Vec<Child>> {
+pub(crate) async fn resolve_objects(
+    loaders: &Loaders,
+    objects: &[ObjectPlan],
+    rows: &[RowRef],
+) -> Vec<Vec<Child>> {
     join_all(objects.iter().map(|object| resolve(loaders, &object.relations, rows))).await
 }
 
@@ -78,9 +82,9 @@ async fn resolve_relation(loaders: &Loaders, relation: &RelationPlan, rows: &[Ro
             let children = resolve(loaders, &object.relations, &rows).await;
             Ok(Child::One { places: vec![Some(0)], level: Level { rows, children } })
         }
-        Shape::Search { question, sql, connection } => {
-            search(loaders, question, sql, connection).await.map(|pages| Child::Many { places: vec![0], pages })
-        }
+        Shape::Search { question, sql, connection } => search(loaders, question, sql, connection)
+            .await
+            .map(|pages| Child::Many { places: vec![0], pages }),
     };
     resolved.unwrap_or_else(Child::Failed)
 }
@@ -128,11 +132,16 @@ async fn resolve_one(
 
 /// The children of a level without rows: nothing is loaded, and nothing will be looked at.
 fn none(object: &ObjectPlan) -> Vec<Child> {
-    let empty = |_| Child::One { places: Vec::new(), level: Level { rows: Vec::new(), children: Vec::new() } };
+    let empty =
+        |_| Child::One { places: Vec::new(), level: Level { rows: Vec::new(), children: Vec::new() } };
     object.relations.iter().map(empty).collect()
 }
 
-async fn resolve_many(loaders: &Loaders, relation: &RelationPlan, parents: &[RowRef]) -> Result<Child, Error> {
+async fn resolve_many(
+    loaders: &Loaders,
+    relation: &RelationPlan,
+    parents: &[RowRef],
+) -> Result<Child, Error> {
     let Shape::Many { rows, count, connection } = &relation.shape else {
         return Err(Error::internal("a page was expected"));
     };
@@ -142,9 +151,15 @@ async fn resolve_many(loaders: &Loaders, relation: &RelationPlan, parents: &[Row
         _ => Ok(HashMap::new()),
     };
     let (loaded, counts) = futures_util::try_join!(load(rows), load(count))?;
-    let mut pages = Pages { pages: Vec::with_capacity(keys.len()), rows: Vec::new(), scores: Vec::new(), objects: Vec::new() };
+    let mut pages = Pages {
+        pages: Vec::with_capacity(keys.len()),
+        rows: Vec::new(),
+        scores: Vec::new(),
+        objects: Vec::new(),
+    };
     for key in &keys {
-        let mut page = loaded.get(key).map(|rows| take_page(connection, rows, &mut pages.rows)).unwrap_or_default();
+        let mut page =
+            loaded.get(key).map(|rows| take_page(connection, rows, &mut pages.rows)).unwrap_or_default();
         page.count = counts.get(key).map_or(0, Loaded::count);
         pages.pages.push(page);
     }
@@ -157,7 +172,9 @@ pub(crate) fn take_page(connection: &ConnectionPlan, loaded: &Loaded, into: &mut
     let size = usize::try_from(connection.page.size).unwrap_or(usize::MAX);
     let len = loaded.len().min(size);
     let start = into.len();
-    into.extend((0..len).map(|place| loaded.row(if connection.page.backward { len - 1 - place } else { place })));
+    into.extend(
+        (0..len).map(|place| loaded.row(if connection.page.backward { len - 1 - place } else { place })),
+    );
     PageRows { start, len, more: loaded.len() > size, count: 0 }
 }
 
@@ -170,10 +187,17 @@ async fn resolve_list(
 ) -> Result<Child, Error> {
     let (keys, places) = distinct_keys(parents, key);
     let loaded = if keys.is_empty() { HashMap::new() } else { loaders.load(sql, keys.clone()).await? };
-    let mut pages = Pages { pages: Vec::with_capacity(keys.len()), rows: Vec::new(), scores: Vec::new(), objects: Vec::new() };
+    let mut pages = Pages {
+        pages: Vec::with_capacity(keys.len()),
+        rows: Vec::new(),
+        scores: Vec::new(),
+        objects: Vec::new(),
+    };
     for key in &keys {
         let (start, len) = (pages.rows.len(), loaded.get(key).map_or(0, Loaded::len));
-        pages.rows.extend(loaded.get(key).into_iter().flat_map(|loaded| (0..len).map(|place| loaded.row(place))));
+        pages
+            .rows
+            .extend(loaded.get(key).into_iter().flat_map(|loaded| (0..len).map(|place| loaded.row(place))));
         pages.pages.push(PageRows { start, len, more: false, count: 0 });
     }
     pages.objects = vec![resolve(loaders, &object.relations, &pages.rows).await];

@@ -29,7 +29,6 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -82,12 +81,14 @@ fn group(keys: &[Uuid], set: Arc<RowSet>) -> HashMap<Uuid, Result<Loaded>> {
     groups
 }
 
+type RowLoader = Loader<Uuid, Result<Loaded>, Batch>;
+
 /// The loaders of one request, made as they are needed. Equal statements share one.
 pub(crate) struct Loaders {
     pub(crate) viewer: Viewer,
     pub(crate) session: Session,
     pub(crate) searcher: Searcher,
-    loaders: Mutex<HashMap<Sql, Loader<Uuid, Result<Loaded>, Batch>>>,
+    loaders: Mutex<HashMap<Sql, RowLoader>>,
 }
 
 impl Loaders {

@@ -78,9 +78,13 @@ pub(crate) struct ObjectPlan {
 
 pub(crate) enum FieldPlan {
     Typename,
-    Column { cell: usize, ty: ColumnType, nullable: bool },
+    Column {
+        cell: usize,
+        ty: ColumnType,
+        nullable: bool,
+    },
     /// An object of the same row.
-    Nested(&'static str, Vec<Slot<FieldPlan>>),
+    Nested(&'static str, Vec<Slot<Self>>),
     /// The place in `ObjectPlan::relations`.
     Relation(usize),
 }
@@ -119,8 +123,6 @@ pub(crate) struct ConnectionPlan {
     /// Whether anything asks for rows.
     pub(crate) wants_rows: bool,
     pub(crate) wants_count: bool,
-    /// Whether anything asks if there is more: one row more is read then.
-    pub(crate) wants_more: bool,
     /// What cursors are made of, when any are asked for: the order's cells, then the id's.
     pub(crate) cursor: Option<(Fingerprint, Vec<usize>)>,
 }
@@ -149,16 +151,14 @@ pub(crate) enum PageInfoField {
     EndCursor,
 }
 
-impl ConnectionPlan {
-    /// Rows to read: one more than shown if somebody asks whether there are more.
-    pub(crate) fn limit(&self) -> u32 {
-        self.page.size + u32::from(self.wants_more)
-    }
-}
-
 impl Planner<'_> {
     /// Plans an object of a type; the columns that it needs join the projection.
-    pub(crate) fn object(&self, ty: TypeId, sets: &[&SelectionSet], into: &mut Projection) -> Planned<ObjectPlan> {
+    pub(crate) fn object(
+        &self,
+        ty: TypeId,
+        sets: &[&SelectionSet],
+        into: &mut Projection,
+    ) -> Planned<ObjectPlan> {
         let mut relations = Vec::new();
         let fields = self.fields(ty, sets, into, &mut relations)?;
         Ok(ObjectPlan { name: &graph().types[ty].name, fields, relations })
@@ -173,7 +173,8 @@ impl Planner<'_> {
     ) -> Planned<Vec<Slot<FieldPlan>>> {
         let meta = &graph().types[ty];
         let mut fields = Vec::new();
-        let applies = |condition: &str| condition == meta.name || (condition == "Node" && meta.table.is_some());
+        let applies =
+            |condition: &str| condition == meta.name || (condition == "Node" && meta.table.is_some());
         for selected in self.document.collect(sets, &applies) {
             let name = selected.name();
             let plan = if name == "__typename" {
@@ -182,9 +183,13 @@ impl Planner<'_> {
                 FieldPlan::Column { cell: into.add(column), ty: column.ty, nullable: column.nullable }
             } else if let Some(nested) = meta.nested.iter().find(|nested| nested.name == name) {
                 let inner = self.fields(nested.ty, &selected.sets(), into, relations);
-                FieldPlan::Nested(&graph().types[nested.ty].name, inner.map_err(|error| error.under(&selected))?)
+                FieldPlan::Nested(
+                    &graph().types[nested.ty].name,
+                    inner.map_err(|error| error.under(&selected))?,
+                )
             } else if let Some(relation) = meta.relation(name) {
-                let plan = self.relation(meta, relation, &selected, into).map_err(|error| error.under(&selected))?;
+                let plan =
+                    self.relation(meta, relation, &selected, into).map_err(|error| error.under(&selected))?;
                 relations.push(plan);
                 FieldPlan::Relation(relations.len() - 1)
             } else {
@@ -216,16 +221,11 @@ impl Planner<'_> {
             RelationKind::Many { order, .. } => {
                 let connection = self.connection(relation.target, order, selected)?;
                 let rows = connection.wants_rows.then(|| {
-                    page_per_parent(
-                        self.viewer,
-                        relation,
-                        &connection.projection,
-                        &connection.page,
-                        connection.limit(),
-                    )
+                    page_per_parent(self.viewer, relation, &connection.projection, &connection.page)
                 });
                 let count = connection.wants_count;
-                let count = count.then(|| count_per_parent(self.viewer, relation, connection.page.filter.as_ref()));
+                let count =
+                    count.then(|| count_per_parent(self.viewer, relation, connection.page.filter.as_ref()));
                 Shape::Many { rows, count, connection }
             }
             RelationKind::Lineage => {
@@ -250,7 +250,13 @@ impl Planner<'_> {
         let page = read_page(ty, order, self.max_page_size, self.cursors, &argument);
         let page = page.map_err(|error| self.wrong(selected, error))?;
         let meta = &graph().types[ty];
-        self.connection_of(format!("{}Connection", meta.name), format!("{}Edge", meta.name), ty, page, selected)
+        self.connection_of(
+            format!("{}Connection", meta.name),
+            format!("{}Edge", meta.name),
+            ty,
+            page,
+            selected,
+        )
     }
 
     /// Plans a connection of which the page is known.
@@ -271,7 +277,6 @@ impl Planner<'_> {
             page,
             wants_rows: false,
             wants_count: false,
-            wants_more: false,
             cursor: None,
         };
         let mut wants_cursor = false;
@@ -305,7 +310,8 @@ impl Planner<'_> {
     }
 
     fn row_object(&self, ty: TypeId, field: &Selected<'_>, plan: &mut ConnectionPlan) -> Planned<usize> {
-        let object = self.object(ty, &field.sets(), &mut plan.projection).map_err(|error| error.under(field))?;
+        let object =
+            self.object(ty, &field.sets(), &mut plan.projection).map_err(|error| error.under(field))?;
         plan.objects.push(object);
         Ok(plan.objects.len() - 1)
     }
@@ -350,7 +356,7 @@ impl Planner<'_> {
                 _ => PageInfoField::Typename,
             };
             *wants_cursor |= matches!(value, PageInfoField::StartCursor | PageInfoField::EndCursor);
-            plan.wants_more |= match value {
+            plan.page.peek |= match value {
                 PageInfoField::HasNextPage => !plan.page.backward,
                 PageInfoField::HasPreviousPage => plan.page.backward,
                 _ => false,
@@ -365,7 +371,8 @@ impl Planner<'_> {
         let grouping = self.grouping.as_ref().ok_or_else(missing)?;
         let table = graph().types[grouping.entity].table.as_ref();
         let aggregate = table.and_then(|table| table.aggregate.as_ref()).ok_or_else(missing)?;
-        let first = self.document.argument(&selected.first().node, "first").filter(|value| *value != Value::Null);
+        let first =
+            self.document.argument(&selected.first().node, "first").filter(|value| *value != Value::Null);
         let first = first.map(|value| read_size(value, "first", MAX_GROUPS)).transpose();
         let first = first.map_err(|error| self.wrong(selected, error))?.unwrap_or(DEFAULT_GROUPS);
         let mut projection = Projection::default();

@@ -16,7 +16,8 @@ use crate::graphql::filter::read_filter;
 use crate::graphql::level::resolve;
 use crate::graphql::plan::{Grouping, ObjectPlan, PlanError, Planner, RelationPlan, Shape, Slot};
 use crate::graphql::search::{MAX_QUERY, Question};
-use crate::graphql::types::{add_object, register};
+use crate::graphql::types::meta::add_object;
+use crate::graphql::types::register;
 use crate::graphql::write::{FieldError, PathSegment, Writer};
 use crate::graphql::{Carried, Operation};
 use crate::model::aggregate::{MAX_GROUP_KEYS, aggregate};
@@ -221,7 +222,7 @@ impl Planner<'_> {
         selected: &Selected<'_>,
     ) -> Planned<Shape> {
         let plan = self.connection(ty, order, selected)?;
-        let rows = plan.wants_rows.then(|| page(self.viewer, ty, &plan.projection, &plan.page, plan.limit()));
+        let rows = plan.wants_rows.then(|| page(self.viewer, ty, &plan.projection, &plan.page));
         let count = plan.wants_count.then(|| count(self.viewer, ty, plan.page.filter.as_ref()));
         Ok(Shape::Many { rows, count, connection: plan })
     }
@@ -246,7 +247,10 @@ impl Planner<'_> {
     }
 
     fn grouping(&self, entity: TypeId, meta: &Aggregate, selected: &Selected<'_>) -> Result<Grouping> {
-        let filter = self.argument(selected, "filter").map(|value| read_filter(entity, value, "filter")).transpose()?;
+        let filter = self
+            .argument(selected, "filter")
+            .map(|value| read_filter(entity, value, "filter"))
+            .transpose()?;
         let by = match self.argument(selected, "groupBy") {
             Some(Value::List(by)) => by,
             Some(one) => vec![one],
@@ -277,7 +281,10 @@ impl Planner<'_> {
         let arguments = || {
             let query = read_text(self.argument(selected, "query").unwrap_or_default(), "query")?;
             if query.trim().is_empty() || query.chars().count() > MAX_QUERY {
-                return Err(Error::bad_input("query", format!("must have between 1 and {MAX_QUERY} characters")));
+                return Err(Error::bad_input(
+                    "query",
+                    format!("must have between 1 and {MAX_QUERY} characters"),
+                ));
             }
             let size = self.argument(selected, "first");
             let size = size.map(|size| read_size(size, "first", self.max_page_size)).transpose()?;

@@ -1,7 +1,9 @@
 //! The schema: every object, filter, order and aggregate type, derived from the entities.
 
-use async_graphql::indexmap::{IndexMap, IndexSet};
-use async_graphql::registry::{Deprecation, MetaEnumValue, MetaField, MetaInputValue, MetaType, Registry};
+use async_graphql::indexmap::IndexMap;
+use async_graphql::registry::{MetaField, MetaInputValue, Registry};
+
+use meta::{add_enum, add_input, add_interface, add_object, add_scalar, argument, field};
 
 use crate::graphql::filter::{Operand, operators};
 use crate::model::aggregate::{DEFAULT_GROUPS, MAX_GROUPS};
@@ -11,6 +13,8 @@ use crate::model::lineage::{DEFAULT_DEPTH, DIRECTION, MAX_DEPTH, MAX_STEPS};
 use crate::model::page::DEFAULT_PAGE_SIZE;
 use crate::model::{enums, graph};
 
+pub(crate) mod meta;
+
 /// Adds every type to the registry and gives the fields of `Query`.
 pub(crate) fn register(registry: &mut Registry) -> IndexMap<String, MetaField> {
     add_scalars(registry);
@@ -19,16 +23,25 @@ pub(crate) fn register(registry: &mut Registry) -> IndexMap<String, MetaField> {
         add_enum(registry, values.name, "", values.values.iter().map(name));
     }
     let directions = [("ASC", "Least first."), ("DESC", "Greatest first.")];
-    add_enum(registry, "OrderDirection", "The way of an order. Nulls come last either way.",
-        directions.map(|(name, doc)| (name.to_owned(), doc.to_owned())));
+    add_enum(
+        registry,
+        "OrderDirection",
+        "The way of an order. Nulls come last either way.",
+        directions.map(|(name, doc)| (name.to_owned(), doc.to_owned())),
+    );
     let flag = |name: &str, doc: &str| field(name, doc, "Boolean!", []);
     let edge = |name: &str, doc: &str| field(name, doc, "String", []);
-    add_object(registry, "PageInfo", "Where a page stands in its list.", [
-        flag("hasNextPage", "Whether rows follow the page."),
-        flag("hasPreviousPage", "Whether rows precede the page."),
-        edge("startCursor", "The cursor of the page's first row."),
-        edge("endCursor", "The cursor of the page's last row."),
-    ]);
+    add_object(
+        registry,
+        "PageInfo",
+        "Where a page stands in its list.",
+        [
+            flag("hasNextPage", "Whether rows follow the page."),
+            flag("hasPreviousPage", "Whether rows precede the page."),
+            edge("startCursor", "The cursor of the page's first row."),
+            edge("endCursor", "The cursor of the page's last row."),
+        ],
+    );
     for ty in &graph().types {
         add_type(registry, ty);
     }
@@ -50,7 +63,12 @@ fn root_fields() -> IndexMap<String, MetaField> {
     let mut fields = Vec::new();
     for (_, ty, table) in graph().entities() {
         let id = argument("id", "UUID!", "The row's id.");
-        fields.push(field(table.one, &format!("One {} by its id; null if there is none.", ty.name), &ty.name, [id]));
+        fields.push(field(
+            table.one,
+            &format!("One {} by its id; null if there is none.", ty.name),
+            &ty.name,
+            [id],
+        ));
     }
     for (_, ty, table) in graph().entities() {
         let doc = format!("A page of {} rows.", ty.name);
@@ -60,8 +78,18 @@ fn root_fields() -> IndexMap<String, MetaField> {
         fields.extend(table.aggregate.as_ref().map(|aggregate| aggregate_field(ty, table, aggregate)));
     }
     let ids = argument("ids", "[UUID!]!", "The rows' ids, 1,000 at most.");
-    fields.push(field("node", "One row of any kind by its id.", "Node", [argument("id", "UUID!", "The row's id.")]));
-    fields.push(field("nodes", "Rows of any kind, in the order of their ids; null where there is none.", "[Node]", [ids]));
+    fields.push(field(
+        "node",
+        "One row of any kind by its id.",
+        "Node",
+        [argument("id", "UUID!", "The row's id.")],
+    ));
+    fields.push(field(
+        "nodes",
+        "Rows of any kind, in the order of their ids; null where there is none.",
+        "[Node]",
+        [ids],
+    ));
     fields.push(field("viewer", "Who asks.", "Viewer", []));
     fields.push(field(
         "searchEvidence",
@@ -112,15 +140,33 @@ fn relation_field(relation: &Relation) -> MetaField {
         }
         RelationKind::Lineage => {
             let doc = format!("{} At most {MAX_STEPS} steps.", relation.doc);
-            field(relation.name, &doc, &format!("[{}!]!", target.name), [
-                argument("direction", DIRECTION.name, "Where to walk; UP unless given."),
-                argument("depth", "Int", &format!("Steps at most, {DEFAULT_DEPTH} unless given, {MAX_DEPTH} at most.")),
-                argument("kinds", &format!("[{}!]", RELATION_KIND.name), "Only along these kinds of relations."),
-            ])
+            field(
+                relation.name,
+                &doc,
+                &format!("[{}!]!", target.name),
+                [
+                    argument("direction", DIRECTION.name, "Where to walk; UP unless given."),
+                    argument(
+                        "depth",
+                        "Int",
+                        &format!("Steps at most, {DEFAULT_DEPTH} unless given, {MAX_DEPTH} at most."),
+                    ),
+                    argument(
+                        "kinds",
+                        &format!("[{}!]", RELATION_KIND.name),
+                        "Only along these kinds of relations.",
+                    ),
+                ],
+            )
         }
         RelationKind::Groups => {
             let doc = format!("Groups at most, {DEFAULT_GROUPS} unless given, {MAX_GROUPS} at most.");
-            field(relation.name, relation.doc, &format!("[{}!]!", target.name), [argument("first", "Int", &doc)])
+            field(
+                relation.name,
+                relation.doc,
+                &format!("[{}!]!", target.name),
+                [argument("first", "Int", &doc)],
+            )
         }
     }
 }
@@ -128,22 +174,38 @@ fn relation_field(relation: &Relation) -> MetaField {
 /// The connection, its edge and its order.
 fn add_lists(registry: &mut Registry, ty: &Type) {
     let name = &ty.name;
-    let cursor = field("cursor", "Where the row stands in its list; good for `after` and `before`.", "String!", []);
+    let cursor =
+        field("cursor", "Where the row stands in its list; good for `after` and `before`.", "String!", []);
     let node = field("node", "The row.", &format!("{name}!"), []);
-    add_object(registry, &format!("{name}Edge"), &format!("A {name} and its place in a list."), [cursor, node]);
-    add_object(registry, &format!("{name}Connection"), &format!("A page of {name} rows."), [
-        field("edges", "The rows with their cursors.", &format!("[{name}Edge!]!"), []),
-        field("nodes", "The rows.", &format!("[{name}!]!"), []),
-        field("pageInfo", "Where the page stands in the list.", "PageInfo!", []),
-        field("totalCount", "How many rows the whole list has. Counted only when asked for.", "Int!", []),
-    ]);
+    add_object(
+        registry,
+        &format!("{name}Edge"),
+        &format!("A {name} and its place in a list."),
+        [cursor, node],
+    );
+    add_object(
+        registry,
+        &format!("{name}Connection"),
+        &format!("A page of {name} rows."),
+        [
+            field("edges", "The rows with their cursors.", &format!("[{name}Edge!]!"), []),
+            field("nodes", "The rows.", &format!("[{name}!]!"), []),
+            field("pageInfo", "Where the page stands in the list.", "PageInfo!", []),
+            field("totalCount", "How many rows the whole list has. Counted only when asked for.", "Int!", []),
+        ],
+    );
     let ordered = ty.columns.iter().filter(|column| column.stored && column.ty.is_ordered());
     let values = ordered.map(|column| (screaming_case(&column.name), column.doc.clone()));
     add_enum(registry, &format!("{name}OrderField"), &format!("What {name} rows can be ordered by."), values);
-    add_input(registry, &format!("{name}Order"), &format!("One key of an order of {name} rows."), [
-        argument("field", &format!("{name}OrderField!"), "The field."),
-        argument("direction", "OrderDirection", "The way; ASC unless given."),
-    ]);
+    add_input(
+        registry,
+        &format!("{name}Order"),
+        &format!("One key of an order of {name} rows."),
+        [
+            argument("field", &format!("{name}OrderField!"), "The field."),
+            argument("direction", "OrderDirection", "The way; ASC unless given."),
+        ],
+    );
 }
 
 fn add_filter(registry: &mut Registry, ty: &Type) {
@@ -165,17 +227,31 @@ fn add_filter(registry: &mut Registry, ty: &Type) {
             }
             RelationKind::Many { .. } => {
                 let list = format!("{target}ListFilter");
-                add_input(registry, &list, "A condition on many rows. Only rows that the viewer may see count.", [
-                    argument("some", &format!("{target}Filter"), "One row fits at least."),
-                    argument("none", &format!("{target}Filter"), "No row fits."),
-                    argument("every", &format!("{target}Filter"), "Every row fits; also when there is none."),
-                ]);
+                add_input(
+                    registry,
+                    &list,
+                    "A condition on many rows. Only rows that the viewer may see count.",
+                    [
+                        argument("some", &format!("{target}Filter"), "One row fits at least."),
+                        argument("none", &format!("{target}Filter"), "No row fits."),
+                        argument(
+                            "every",
+                            &format!("{target}Filter"),
+                            "Every row fits; also when there is none.",
+                        ),
+                    ],
+                );
                 fields.push(argument(relation.name, &list, relation.doc));
             }
             RelationKind::Lineage | RelationKind::Groups => {}
         }
     }
-    add_input(registry, &name, &format!("A condition on {} rows; all its fields must hold.", ty.name), fields);
+    add_input(
+        registry,
+        &name,
+        &format!("A condition on {} rows; all its fields must hold.", ty.name),
+        fields,
+    );
 }
 
 fn add_operators(registry: &mut Registry, ty: ColumnType) {
@@ -191,40 +267,44 @@ fn add_operators(registry: &mut Registry, ty: ColumnType) {
         };
         argument(name, &operand, doc)
     });
-    add_input(registry, &operators_name(ty), "Conditions on one value; all that are given must hold.", fields);
+    add_input(
+        registry,
+        &operators_name(ty),
+        "Conditions on one value; all that are given must hold.",
+        fields,
+    );
 }
 
 fn add_node(registry: &mut Registry) {
     let id = field("id", "The row's id, as SQL shows it.", "UUID!", []);
-    let possible: IndexSet<String> = graph().entities().map(|(_, ty, _)| ty.name.clone()).collect();
-    for name in &possible {
-        registry.add_implements(name, "Node");
-    }
-    registry.types.insert("Node".to_owned(), MetaType::Interface {
-        name: "Node".to_owned(),
-        description: Some("Any row that has an id.".to_owned()),
-        fields: [(id.name.clone(), id)].into_iter().collect(),
-        possible_types: possible,
-        extends: false,
-        keys: None,
-        visible: None,
-        inaccessible: false,
-        tags: Vec::new(),
-        rust_typename: None,
-        directive_invocations: Vec::new(),
-        requires_scopes: Vec::new(),
-    });
+    let possible = graph().entities().map(|(_, ty, _)| ty.name.clone());
+    add_interface(registry, "Node", "Any row that has an id.", id, possible.collect());
 }
 
 fn add_search(registry: &mut Registry) {
-    add_object(registry, "SearchEvidenceEdge", "A hit.", [
-        field("score", "How near it is: the cosine of the angle between question and evidence, -1 to 1.", "Float!", []),
-        field("node", "The evidence.", "Evidence!", []),
-    ]);
-    add_object(registry, "SearchEvidenceConnection", "The best hits, best first.", [
-        field("edges", "The hits with their scores.", "[SearchEvidenceEdge!]!", []),
-        field("nodes", "The evidence.", "[Evidence!]!", []),
-    ]);
+    add_object(
+        registry,
+        "SearchEvidenceEdge",
+        "A hit.",
+        [
+            field(
+                "score",
+                "How near it is: the cosine of the angle between question and evidence, -1 to 1.",
+                "Float!",
+                [],
+            ),
+            field("node", "The evidence.", "Evidence!", []),
+        ],
+    );
+    add_object(
+        registry,
+        "SearchEvidenceConnection",
+        "The best hits, best first.",
+        [
+            field("edges", "The hits with their scores.", "[SearchEvidenceEdge!]!", []),
+            field("nodes", "The evidence.", "[Evidence!]!", []),
+        ],
+    );
 }
 
 fn first_argument() -> MetaInputValue {
@@ -268,14 +348,27 @@ fn output_name(ty: ColumnType, nullable: bool) -> String {
 
 fn add_scalars(registry: &mut Registry) {
     let scalars = [
-        ("UUID", "A UUID, such as 018f3c6e-7d2a-7c51-9d1b-2f6a4f0c8e11.", "https://www.rfc-editor.org/rfc/rfc9562"),
-        ("DateTime", "A moment, such as 2026-01-31T12:00:00Z; in answers always in UTC.", "https://www.rfc-editor.org/rfc/rfc3339"),
+        (
+            "UUID",
+            "A UUID, such as 018f3c6e-7d2a-7c51-9d1b-2f6a4f0c8e11.",
+            "https://www.rfc-editor.org/rfc/rfc9562",
+        ),
+        (
+            "DateTime",
+            "A moment, such as 2026-01-31T12:00:00Z; in answers always in UTC.",
+            "https://www.rfc-editor.org/rfc/rfc3339",
+        ),
         ("JSON", "Any JSON value.", "https://www.rfc-editor.org/rfc/rfc8259"),
     ];
     for (name, doc, url) in scalars {
         add_scalar(registry, name, doc, Some(url));
     }
-    add_scalar(registry, "BigInt", "A 64-bit integer, as a string in answers; a string or a number as input.", None);
+    add_scalar(
+        registry,
+        "BigInt",
+        "A 64-bit integer, as a string in answers; a string or a number as input.",
+        None,
+    );
     for name in ["String", "Int", "Float", "Boolean", "ID"] {
         registry.types.remove(name);
     }
@@ -283,127 +376,4 @@ fn add_scalars(registry: &mut Registry) {
     <i32 as async_graphql::OutputType>::create_type_info(registry);
     <f64 as async_graphql::OutputType>::create_type_info(registry);
     <bool as async_graphql::OutputType>::create_type_info(registry);
-}
-
-fn add_scalar(registry: &mut Registry, name: &str, doc: &str, url: Option<&str>) {
-    registry.types.insert(name.to_owned(), MetaType::Scalar {
-        name: name.to_owned(),
-        description: Some(doc.to_owned()),
-        // The values themselves are checked where they are read, with errors that name the place.
-        is_valid: None,
-        visible: None,
-        inaccessible: false,
-        tags: Vec::new(),
-        specified_by_url: url.map(str::to_owned),
-        directive_invocations: Vec::new(),
-        requires_scopes: Vec::new(),
-    });
-}
-
-fn add_enum(registry: &mut Registry, name: &str, doc: &str, values: impl IntoIterator<Item = (String, String)>) {
-    let values = values.into_iter().map(|(name, doc)| {
-        let value = MetaEnumValue {
-            name: name.clone(),
-            description: described(&doc),
-            deprecation: Deprecation::NoDeprecated,
-            visible: None,
-            inaccessible: false,
-            tags: Vec::new(),
-            directive_invocations: Vec::new(),
-        };
-        (name, value)
-    });
-    registry.types.insert(name.to_owned(), MetaType::Enum {
-        name: name.to_owned(),
-        description: described(doc),
-        enum_values: values.collect(),
-        visible: None,
-        inaccessible: false,
-        tags: Vec::new(),
-        rust_typename: None,
-        directive_invocations: Vec::new(),
-        requires_scopes: Vec::new(),
-    });
-}
-
-fn add_input(registry: &mut Registry, name: &str, doc: &str, fields: impl IntoIterator<Item = MetaInputValue>) {
-    registry.types.insert(name.to_owned(), MetaType::InputObject {
-        name: name.to_owned(),
-        description: described(doc),
-        input_fields: fields.into_iter().map(|field| (field.name.clone(), field)).collect(),
-        visible: None,
-        inaccessible: false,
-        tags: Vec::new(),
-        rust_typename: None,
-        oneof: false,
-        directive_invocations: Vec::new(),
-    });
-}
-
-/// Adds an object type.
-pub(crate) fn add_object(
-    registry: &mut Registry,
-    name: &str,
-    doc: &str,
-    fields: impl IntoIterator<Item = MetaField>,
-) {
-    registry.types.insert(name.to_owned(), MetaType::Object {
-        name: name.to_owned(),
-        description: described(doc),
-        fields: fields.into_iter().map(|field| (field.name.clone(), field)).collect(),
-        cache_control: async_graphql::CacheControl::default(),
-        extends: false,
-        shareable: false,
-        resolvable: true,
-        keys: None,
-        visible: None,
-        inaccessible: false,
-        interface_object: false,
-        tags: Vec::new(),
-        is_subscription: false,
-        rust_typename: None,
-        directive_invocations: Vec::new(),
-        requires_scopes: Vec::new(),
-    });
-}
-
-fn field(name: &str, doc: &str, ty: &str, args: impl IntoIterator<Item = MetaInputValue>) -> MetaField {
-    MetaField {
-        name: name.to_owned(),
-        description: described(doc),
-        args: args.into_iter().map(|argument| (argument.name.clone(), argument)).collect(),
-        ty: ty.to_owned(),
-        deprecation: Deprecation::NoDeprecated,
-        cache_control: async_graphql::CacheControl::default(),
-        external: false,
-        requires: None,
-        provides: None,
-        visible: None,
-        shareable: false,
-        inaccessible: false,
-        tags: Vec::new(),
-        override_from: None,
-        compute_complexity: None,
-        directive_invocations: Vec::new(),
-        requires_scopes: Vec::new(),
-    }
-}
-
-fn argument(name: &str, ty: &str, doc: &str) -> MetaInputValue {
-    MetaInputValue {
-        name: name.to_owned(),
-        description: described(doc),
-        ty: ty.to_owned(),
-        deprecation: Deprecation::NoDeprecated,
-        default_value: None,
-        visible: None,
-        inaccessible: false,
-        tags: Vec::new(),
-        is_secret: false,
-        directive_invocations: Vec::new(),
-    }
-}
-
-fn described(doc: &str) -> Option<String> {
-    (!doc.is_empty()).then(|| doc.to_owned())
 }

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use crate::error::{Code, Error};
 use crate::graphql::level::{Child, Level, PageRows, Pages};
 use crate::graphql::plan::{
-    ConnectionField, ConnectionPlan, EdgeField, FieldPlan, ObjectPlan, PageInfoField, RelationPlan, Shape, Slot,
+    ConnectionField, ConnectionPlan, EdgeField, FieldPlan, ObjectPlan, PageInfoField, RelationPlan, Shape,
+    Slot,
 };
 use crate::model::cursor::CursorKey;
 use crate::model::entity::ColumnType;
@@ -84,7 +85,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes `{...}` with one member per slot.
-    fn members<T>(&mut self, slots: &'a [Slot<T>], mut write: impl FnMut(&mut Self, &'a Slot<T>) -> Written) -> Written {
+    fn members<T>(
+        &mut self,
+        slots: &'a [Slot<T>],
+        mut write: impl FnMut(&mut Self, &'a Slot<T>) -> Written,
+    ) -> Written {
         self.json.push(b'{');
         for (n, slot) in slots.iter().enumerate() {
             if n > 0 {
@@ -101,7 +106,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes `[...]` with `len` items.
-    pub(crate) fn items(&mut self, len: usize, mut write: impl FnMut(&mut Self, usize) -> Written) -> Written {
+    pub(crate) fn items(
+        &mut self,
+        len: usize,
+        mut write: impl FnMut(&mut Self, usize) -> Written,
+    ) -> Written {
         self.json.push(b'[');
         for index in 0..len {
             if index > 0 {
@@ -141,7 +150,10 @@ impl<'a> Writer<'a> {
                 Some(bytes) => out.scalar(*ty, bytes),
                 None if *nullable => out.raw(b"null"),
                 None => {
-                    out.fail(&Error::internal(format!("{name}.{} is null in the database", slot.key)), slot.pos);
+                    out.fail(
+                        &Error::internal(format!("{name}.{} is null in the database", slot.key)),
+                        slot.pos,
+                    );
                     Err(Bubble)
                 }
             },
@@ -153,7 +165,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes what a relation came to for the row at a place of its level.
-    pub(crate) fn relation(&mut self, plan: &'a RelationPlan, child: &'a Child, place: usize, pos: Pos) -> Written {
+    pub(crate) fn relation(
+        &mut self,
+        plan: &'a RelationPlan,
+        child: &'a Child,
+        place: usize,
+        pos: Pos,
+    ) -> Written {
         match (&plan.shape, child) {
             // A to-one field is nullable, so its error stays here; a connection is not.
             (Shape::One { .. }, Child::Failed(error)) => {
@@ -183,9 +201,10 @@ impl<'a> Writer<'a> {
                     None => self.raw(b"null"),
                 }
             }
-            (Shape::Many { connection, .. } | Shape::Search { connection, .. }, Child::Many { places, pages }) => {
-                self.connection(connection, pages, &pages.pages[places[place]])
-            }
+            (
+                Shape::Many { connection, .. } | Shape::Search { connection, .. },
+                Child::Many { places, pages },
+            ) => self.connection(connection, pages, &pages.pages[places[place]]),
             (Shape::List { object, .. }, Child::Many { places, pages }) => {
                 let page = &pages.pages[places[place]];
                 self.items(page.len, |out, n| {
@@ -206,7 +225,12 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a connection.
-    pub(crate) fn connection(&mut self, plan: &'a ConnectionPlan, pages: &'a Pages, page: &'a PageRows) -> Written {
+    pub(crate) fn connection(
+        &mut self,
+        plan: &'a ConnectionPlan,
+        pages: &'a Pages,
+        page: &'a PageRows,
+    ) -> Written {
         self.members(&plan.fields, |out, slot| match &slot.value {
             ConnectionField::Typename => out.text(&plan.name),
             ConnectionField::TotalCount => out.count(page.count, slot.pos),
@@ -223,7 +247,13 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn edge(&mut self, plan: &'a ConnectionPlan, fields: &'a [Slot<EdgeField>], pages: &'a Pages, at: usize) -> Written {
+    fn edge(
+        &mut self,
+        plan: &'a ConnectionPlan,
+        fields: &'a [Slot<EdgeField>],
+        pages: &'a Pages,
+        at: usize,
+    ) -> Written {
         self.members(fields, |out, slot| match &slot.value {
             EdgeField::Typename => out.text(&plan.edge_name),
             EdgeField::Cursor => out.cursor(plan, &pages.rows[at]),
@@ -237,7 +267,13 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn page_info(&mut self, plan: &ConnectionPlan, pages: &Pages, page: &PageRows, field: &PageInfoField) -> Written {
+    fn page_info(
+        &mut self,
+        plan: &ConnectionPlan,
+        pages: &Pages,
+        page: &PageRows,
+        field: &PageInfoField,
+    ) -> Written {
         let end = |place: Option<usize>| place.map(|place| &pages.rows[place]);
         match field {
             PageInfoField::Typename => self.text("PageInfo"),
@@ -306,7 +342,9 @@ impl<'a> Writer<'a> {
             }
             ColumnType::Int => bytes.try_into().ok().map(|bytes| self.json_of(&i32::from_be_bytes(bytes))),
             // As a string: a JSON number loses digits beyond 2^53 in most clients.
-            ColumnType::BigInt => bytes.try_into().ok().map(|b| self.text(&i64::from_be_bytes(b).to_string())),
+            ColumnType::BigInt => {
+                bytes.try_into().ok().map(|b| self.text(&i64::from_be_bytes(b).to_string()))
+            }
             ColumnType::Float => bytes.try_into().ok().map(|bytes| self.json_of(&f64::from_be_bytes(bytes))),
             ColumnType::Bool => Some(self.json_of(&(bytes == [1]))),
             ColumnType::Time => read_time(bytes).map(|time| {

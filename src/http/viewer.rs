@@ -43,7 +43,9 @@ impl Access {
     pub fn viewer(&self, headers: &HeaderMap) -> Result<Viewer> {
         match self {
             Self::Everyone => Ok(Viewer::admin()),
-            Self::Tokens(secret) => bearer(headers).and_then(|token| read_token(secret, token)).ok_or_else(refused),
+            Self::Tokens(secret) => {
+                bearer(headers).and_then(|token| read_token(secret, token)).ok_or_else(refused)
+            }
         }
     }
 }
@@ -65,7 +67,8 @@ fn read_token(secret: &Secret, token: &str) -> Option<Viewer> {
     rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
     rules.leeway = LEEWAY_S;
     rules.validate_nbf = true;
-    let claims = decode::<Claims>(token, &DecodingKey::from_secret(secret.expose().as_bytes()), &rules).ok()?.claims;
+    let claims =
+        decode::<Claims>(token, &DecodingKey::from_secret(secret.expose().as_bytes()), &rules).ok()?.claims;
     let role = Role::parse(&claims.role)?;
     let projects = match claims.projects {
         Some(ids) => Projects::Only(ids.into()),

@@ -32,5 +32,11 @@ pub(super) static EXECUTION: Declaration = Declaration {
         One("task", "Task", "task_id", "The task it ran for."),
         One("project", "Project", "project_id", "The project it ran for."),
     ],
-    ..Declaration::new("AgentExecution", "agent_executions", "agentExecution", "agentExecutions", "{t}.project_id = any({projects})")
+    ..Declaration::new(
+        "AgentExecution",
+        "agent_executions",
+        "agentExecution",
+        "agentExecutions",
+        "{t}.project_id = any({projects})",
+    )
 };

@@ -29,7 +29,8 @@ pub struct ColumnInfo {
 
 /// All tables by name.
 pub fn catalog() -> &'static HashMap<String, TableInfo> {
-    static CATALOG: LazyLock<HashMap<String, TableInfo>> = LazyLock::new(|| parse(include_str!("../schema.rs")));
+    static CATALOG: LazyLock<HashMap<String, TableInfo>> =
+        LazyLock::new(|| parse(include_str!("../schema.rs")));
     &CATALOG
 }
 
@@ -41,17 +42,19 @@ fn parse(schema: &str) -> HashMap<String, TableInfo> {
     for line in schema.lines().map(str::trim) {
         if let Some(text) = line.strip_prefix("///") {
             doc.push(text.trim());
-        } else if let Some(name) = line.strip_prefix("#[sql_name = \"").and_then(|rest| rest.strip_suffix("\"]")) {
+        } else if let Some(name) =
+            line.strip_prefix("#[sql_name = \"").and_then(|rest| rest.strip_suffix("\"]"))
+        {
             sql_name = Some(name);
         } else if let Some((name, _)) = line.split_once(" (").filter(|_| line.ends_with(") {")) {
-            let info = TableInfo { doc: doc.drain(..).collect::<Vec<_>>().join(" "), columns: Vec::new() };
+            let info = TableInfo { doc: std::mem::take(&mut doc).join(" "), columns: Vec::new() };
             tables.extend(table.replace((name.to_owned(), info)));
         } else if let (Some((name, ty)), Some((_, info))) = (line.split_once(" -> "), table.as_mut()) {
             let ty = ty.trim_end_matches(',');
             let inner = ty.strip_prefix("Nullable<").and_then(|rest| rest.strip_suffix('>'));
             info.columns.push(ColumnInfo {
                 name: sql_name.take().unwrap_or(name).to_owned(),
-                doc: doc.drain(..).collect::<Vec<_>>().join(" "),
+                doc: std::mem::take(&mut doc).join(" "),
                 sql_type: inner.unwrap_or(ty).to_owned(),
                 nullable: inner.is_some(),
             });

@@ -29,7 +29,13 @@ pub(super) static CHAIN: Declaration = Declaration {
         One("task", "Task", "task_id", "The task it argues about."),
         One("createdByUser", "User", "created_by_user_id", "The person who began it."),
         One("createdByAgent", "Agent", "created_by_agent_id", "The agent that began it."),
-        Many("links", "EvidenceChainLink", "{t}.chain_id = {k}", &[("position", false)], "Its links in their order."),
+        Many(
+            "links",
+            "EvidenceChainLink",
+            "{t}.chain_id = {k}",
+            &[("position", false)],
+            "Its links in their order.",
+        ),
         Many(
             "roots",
             "EvidenceChainLink",
@@ -47,7 +53,13 @@ pub(super) static CHAIN: Declaration = Declaration {
             "What contradicts a piece of its evidence, or is contradicted by one.",
         ),
     ],
-    ..Declaration::new("EvidenceChain", "evidence_chains", "evidenceChain", "evidenceChains", "{t}.project_id = any({projects})")
+    ..Declaration::new(
+        "EvidenceChain",
+        "evidence_chains",
+        "evidenceChain",
+        "evidenceChains",
+        "{t}.project_id = any({projects})",
+    )
 };
 
 pub(super) static LINK: Declaration = Declaration {
@@ -55,8 +67,19 @@ pub(super) static LINK: Declaration = Declaration {
     relations: &[
         One("chain", "EvidenceChain", "chain_id", "The chain."),
         One("evidence", "Evidence", "evidence_id", "The evidence that the link brings in."),
-        One("parentLink", "EvidenceChainLink", "parent_link_id", "The link of the same chain on which it rests."),
-        Many("childLinks", "EvidenceChainLink", "{t}.parent_link_id = {k}", &[("position", false)], "The links that rest on it."),
+        One(
+            "parentLink",
+            "EvidenceChainLink",
+            "parent_link_id",
+            "The link of the same chain on which it rests.",
+        ),
+        Many(
+            "childLinks",
+            "EvidenceChainLink",
+            "{t}.parent_link_id = {k}",
+            &[("position", false)],
+            "The links that rest on it.",
+        ),
     ],
     ..Declaration::new(
         "EvidenceChainLink",

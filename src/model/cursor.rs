@@ -40,7 +40,11 @@ impl CursorKey {
     }
 
     /// Makes the cursor of a row from the cells of its order and its id, as PostgreSQL sent them.
-    pub fn encode<'a>(&self, fingerprint: &Fingerprint, cells: impl Iterator<Item = Option<&'a [u8]>>) -> String {
+    pub fn encode<'a>(
+        &self,
+        fingerprint: &Fingerprint,
+        cells: impl Iterator<Item = Option<&'a [u8]>>,
+    ) -> String {
         let mut bytes = Vec::with_capacity(64);
         bytes.extend_from_slice(&fingerprint.0);
         for cell in cells {

@@ -21,9 +21,24 @@ use crate::store::db::sql::Bind;
 static SOURCE_TYPE: Enum = Enum {
     name: "EvidenceSourceType",
     values: &[
-        "code_analysis", "test_result", "ai_model_output", "security_advisory", "documentation", "commit",
-        "pull_request", "issue", "log", "metric", "user_feedback", "web_page", "research_paper", "api_response",
-        "patch", "affected_functions", "dataset", "other",
+        "code_analysis",
+        "test_result",
+        "ai_model_output",
+        "security_advisory",
+        "documentation",
+        "commit",
+        "pull_request",
+        "issue",
+        "log",
+        "metric",
+        "user_feedback",
+        "web_page",
+        "research_paper",
+        "api_response",
+        "patch",
+        "affected_functions",
+        "dataset",
+        "other",
     ],
 };
 static DOMAIN: Enum = Enum { name: "EvidenceDomain", values: &["general", "financial", "legal", "social"] };
@@ -42,8 +57,20 @@ pub(super) static EVIDENCE: Declaration = Declaration {
         One("task", "Task", "task_id", "The task it was gathered for."),
         One("agent", "Agent", "agent_id", "The agent that found it."),
         One("verifiedByUser", "User", "verified_by_user_id", "The person who vouches for it."),
-        Many("relations", "EvidenceRelation", "{t}.from_evidence_id = {k}", &[], "What it says of other evidence."),
-        Many("relatedBy", "EvidenceRelation", "{t}.to_evidence_id = {k}", &[], "What other evidence says of it."),
+        Many(
+            "relations",
+            "EvidenceRelation",
+            "{t}.from_evidence_id = {k}",
+            &[],
+            "What it says of other evidence.",
+        ),
+        Many(
+            "relatedBy",
+            "EvidenceRelation",
+            "{t}.to_evidence_id = {k}",
+            &[],
+            "What other evidence says of it.",
+        ),
         Many(
             "supporting",
             "Evidence",
@@ -60,9 +87,25 @@ pub(super) static EVIDENCE: Declaration = Declaration {
             &[],
             "The evidence that contradicts it.",
         ),
-        Many("credibilityHistory", "CredibilityChange", "{t}.evidence_id = {k}", &[], "How far it was believed over time, newest first."),
-        Many("chainLinks", "EvidenceChainLink", "{t}.evidence_id = {k}", &[("created_at", true)], "Where chains of evidence use it."),
-        Lineage("lineage", "EvidenceLineageStep", "What it rests on (UP) or what rests on it (DOWN), step by step, nearest first."),
+        Many(
+            "credibilityHistory",
+            "CredibilityChange",
+            "{t}.evidence_id = {k}",
+            &[],
+            "How far it was believed over time, newest first.",
+        ),
+        Many(
+            "chainLinks",
+            "EvidenceChainLink",
+            "{t}.evidence_id = {k}",
+            &[("created_at", true)],
+            "Where chains of evidence use it.",
+        ),
+        Lineage(
+            "lineage",
+            "EvidenceLineageStep",
+            "What it rests on (UP) or what rests on it (DOWN), step by step, nearest first.",
+        ),
     ],
     group_by: &["source_type", "domain", "verified", "language", "project_id", "task_id", "agent_id"],
     group_by_day: &["created_at", "collected_at"],
@@ -78,7 +121,13 @@ pub(super) static RELATION: Declaration = Declaration {
         One("createdByUser", "User", "created_by_user_id", "The person who saw the relation."),
         One("createdByAgent", "Agent", "created_by_agent_id", "The agent that saw the relation."),
     ],
-    ..Declaration::new("EvidenceRelation", "evidence_relations", "evidenceRelation", "evidenceRelations", BOTH_ENDS)
+    ..Declaration::new(
+        "EvidenceRelation",
+        "evidence_relations",
+        "evidenceRelation",
+        "evidenceRelations",
+        BOTH_ENDS,
+    )
 };
 
 /// A relation would tell of a piece of evidence that the viewer may not see: both ends must be visible.
@@ -136,7 +185,7 @@ pub async fn read_texts(
     let cells = [cell("id"), cell("version"), cell("projectId"), cell("title"), cell("content")];
     let after = after.map(|id| Cursor { values: Vec::new(), id });
     let wanted = Page { after, filter: changed_since(ty, since), ..Page::first(limit, Vec::new()) };
-    let rows = session.rows(&page(&Viewer::admin(), id, &projection, &wanted, limit)).await?;
+    let rows = session.rows(&page(&Viewer::admin(), id, &projection, &wanted)).await?;
     let text = |row: usize| {
         Some(IndexedText {
             id: rows.uuid(row, cells[0])?,

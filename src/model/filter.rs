@@ -117,7 +117,8 @@ fn write_related(relation: &Relation, scope: &mut Scope<'_>, t: &str, filter: &F
 }
 
 fn owner_of(relation: &Relation) -> TypeId {
-    let owns = |ty: &crate::model::entity::Type| ty.relations.iter().any(|other| std::ptr::eq(other, relation));
+    let owns =
+        |ty: &crate::model::entity::Type| ty.relations.iter().any(|other| std::ptr::eq(other, relation));
     graph().types.iter().position(owns).unwrap_or_default()
 }
 

@@ -2,9 +2,9 @@
 
 use crate::model::entity::{ColumnType, Computed, Declaration, RelationDeclaration::One};
 use crate::model::evidence::RELATION_KIND;
+use crate::model::graph;
 use crate::model::select::{Projection, Scope};
 use crate::model::viewer::Viewer;
-use crate::model::graph;
 use crate::store::db::sql::{Bind, Sql};
 
 /// Steps away from the start unless the client says otherwise.
@@ -18,11 +18,41 @@ pub const MAX_STEPS: u32 = 200;
 pub(super) static STEP: Declaration = Declaration {
     order: &[],
     computed: &[
-        Computed { name: "depth", doc: "How many steps away from the start it is.", sql: "{t}.depth", ty: ColumnType::Int, nullable: false },
-        Computed { name: "kind", doc: "How the step is related.", sql: "{t}.kind", ty: ColumnType::Enum(&RELATION_KIND), nullable: false },
-        Computed { name: "direction", doc: "UP when the step supports, contradicts or is the origin of what was there; DOWN when it follows from it.", sql: "{t}.direction", ty: ColumnType::Enum(&DIRECTION), nullable: false },
-        Computed { name: "evidenceId", doc: "The evidence that the step leads to.", sql: "{t}.evidence_id", ty: ColumnType::Uuid, nullable: false },
-        Computed { name: "relationId", doc: "The relation that the step takes.", sql: "{t}.relation_id", ty: ColumnType::Uuid, nullable: false },
+        Computed {
+            name: "depth",
+            doc: "How many steps away from the start it is.",
+            sql: "{t}.depth",
+            ty: ColumnType::Int,
+            nullable: false,
+        },
+        Computed {
+            name: "kind",
+            doc: "How the step is related.",
+            sql: "{t}.kind",
+            ty: ColumnType::Enum(&RELATION_KIND),
+            nullable: false,
+        },
+        Computed {
+            name: "direction",
+            doc: "UP when the step supports, contradicts or is the origin of what was there; DOWN when it follows from it.",
+            sql: "{t}.direction",
+            ty: ColumnType::Enum(&DIRECTION),
+            nullable: false,
+        },
+        Computed {
+            name: "evidenceId",
+            doc: "The evidence that the step leads to.",
+            sql: "{t}.evidence_id",
+            ty: ColumnType::Uuid,
+            nullable: false,
+        },
+        Computed {
+            name: "relationId",
+            doc: "The relation that the step takes.",
+            sql: "{t}.relation_id",
+            ty: ColumnType::Uuid,
+            nullable: false,
+        },
     ],
     relations: &[
         One("evidence", "Evidence", "evidenceId", "The evidence that the step leads to."),
@@ -53,7 +83,9 @@ pub struct Walk {
 pub fn lineage(viewer: &Viewer, projection: &Projection, walk: &Walk) -> Sql {
     let mut scope = Scope::new(viewer);
     let mut sql = Sql::default();
-    sql.push("with recursive w(start, evidence_id, relation_id, kind, direction, depth) as (select k.id, k.id, ");
+    sql.push(
+        "with recursive w(start, evidence_id, relation_id, kind, direction, depth) as (select k.id, k.id, ",
+    );
     sql.push("null::uuid, null::text, null::text, 0 from (select distinct unnest(").bind_keys();
     // `union` drops what was reached before by the same way at the same depth, so a walk of a dense graph grows
     // with its relations and not with its paths.

@@ -12,6 +12,8 @@ pub const DEFAULT_PAGE_SIZE: u32 = 25;
 pub struct Page {
     /// Rows at most.
     pub size: u32,
+    /// Whether to read one row more, which tells whether there is more.
+    pub peek: bool,
     /// Whether the page is the end of the list (`last`) rather than its beginning (`first`).
     pub backward: bool,
     /// Only what comes after this (`after`).
@@ -27,6 +29,11 @@ pub struct Page {
 impl Page {
     /// The first rows in an order.
     pub const fn first(size: u32, order: Vec<OrderBy>) -> Self {
-        Self { size, backward: false, after: None, before: None, order, filter: None }
+        Self { size, peek: false, backward: false, after: None, before: None, order, filter: None }
+    }
+
+    /// Rows to read.
+    pub fn limit(&self) -> u32 {
+        self.size + u32::from(self.peek)
     }
 }

@@ -13,10 +13,22 @@ pub(super) static PROJECT: Declaration = Declaration {
     enums: &[("status", &STATUS)],
     relations: &[
         One("owner", "User", "owner_id", "The person who answers for the project."),
-        Many("members", "ProjectMember", "{t}.project_id = {k}", &[("created_at", false)], "The people of the project."),
+        Many(
+            "members",
+            "ProjectMember",
+            "{t}.project_id = {k}",
+            &[("created_at", false)],
+            "The people of the project.",
+        ),
         Many("tasks", "Task", "{t}.project_id = {k}", &[], "The tasks of the project."),
         Many("evidences", "Evidence", "{t}.project_id = {k}", &[], "The evidence of the project."),
-        Many("evidenceChains", "EvidenceChain", "{t}.project_id = {k}", &[], "The chains of evidence of the project."),
+        Many(
+            "evidenceChains",
+            "EvidenceChain",
+            "{t}.project_id = {k}",
+            &[],
+            "The chains of evidence of the project.",
+        ),
     ],
     ..Declaration::new("Project", "projects", "project", "projects", "{t}.id = any({projects})")
 };
@@ -27,5 +39,11 @@ pub(super) static MEMBER: Declaration = Declaration {
         One("project", "Project", "project_id", "The project."),
         One("user", "User", "user_id", "The person."),
     ],
-    ..Declaration::new("ProjectMember", "project_members", "projectMember", "projectMembers", "{t}.project_id = any({projects})")
+    ..Declaration::new(
+        "ProjectMember",
+        "project_members",
+        "projectMember",
+        "projectMembers",
+        "{t}.project_id = any({projects})",
+    )
 };

@@ -115,10 +115,10 @@ pub fn by_ids(viewer: &Viewer, ty: TypeId, projection: &Projection, filter: Opti
 }
 
 /// A page of all rows of a type.
-pub fn page(viewer: &Viewer, ty: TypeId, projection: &Projection, page: &Page, limit: u32) -> Sql {
+pub fn page(viewer: &Viewer, ty: TypeId, projection: &Projection, page: &Page) -> Sql {
     let mut scope = Scope::new(viewer);
     let mut sql = Sql::default();
-    write_page(&mut scope, ty, projection, None, page, limit, &mut sql);
+    write_page(&mut scope, ty, projection, None, page, &mut sql);
     sql.returning(projection.width())
 }
 
@@ -129,13 +129,12 @@ pub fn page_per_parent(
     relation: &'static Relation,
     projection: &Projection,
     page: &Page,
-    limit: u32,
 ) -> Sql {
     let mut scope = Scope::new(viewer);
     let mut sql = Sql::default();
     sql.push("select k.id, c.* from unnest(").bind_keys();
     sql.push(") k(id) cross join lateral (");
-    write_page(&mut scope, relation.target, projection, Some(relation), page, limit, &mut sql);
+    write_page(&mut scope, relation.target, projection, Some(relation), page, &mut sql);
     sql.push(") c");
     sql.returning(projection.width())
 }
@@ -186,7 +185,6 @@ fn write_page(
     projection: &Projection,
     relation: Option<&'static Relation>,
     page: &Page,
-    limit: u32,
     sql: &mut Sql,
 ) {
     let t = scope.alias();
@@ -195,7 +193,8 @@ fn write_page(
         projection.write(&t, sql);
     } else {
         sql.push("select ");
-        let columns: Vec<_> = projection.columns().iter().map(|column| column.sql.replace("{t}", &t)).collect();
+        let columns: Vec<_> =
+            projection.columns().iter().map(|column| column.sql.replace("{t}", &t)).collect();
         sql.push(&columns.join(", "));
     }
     scope.write_table(ty, &t, sql);
@@ -211,7 +210,7 @@ fn write_page(
         }
     }
     write_order(&keys, page.backward, &t, sql);
-    sql.push(&format!(" limit {limit}"));
+    sql.push(&format!(" limit {}", page.limit()));
 }
 
 fn write_join(relation: &Relation, t: &str, sql: &mut Sql) {

@@ -10,7 +10,13 @@ pub(super) static USER: Declaration = Declaration {
     hidden: &["preferences", "deleted_at"],
     enums: &[("role", &ROLE)],
     relations: &[
-        Many("projects", "Project", "{t}.id in (select m.project_id from project_members m where m.user_id = {k})", &[], "The projects that the person is a member of."),
+        Many(
+            "projects",
+            "Project",
+            "{t}.id in (select m.project_id from project_members m where m.user_id = {k})",
+            &[],
+            "The projects that the person is a member of.",
+        ),
         Many("tasks", "Task", "{t}.assigned_user_id = {k}", &[], "The tasks assigned to the person."),
     ],
     ..Declaration::new("User", "users", "user", "users", PEER)

@@ -94,9 +94,27 @@ impl Viewer {
 pub(super) static VIEWER: Declaration = Declaration {
     order: &[],
     computed: &[
-        Computed { name: "role", doc: "What the viewer may do.", sql: "", ty: ColumnType::Enum(&ROLE), nullable: false },
-        Computed { name: "allProjects", doc: "Whether the viewer sees every project; otherwise the list of projects shows which.", sql: "", ty: ColumnType::Bool, nullable: false },
-        Computed { name: "userId", doc: "The user, when a person asks.", sql: "", ty: ColumnType::Uuid, nullable: true },
+        Computed {
+            name: "role",
+            doc: "What the viewer may do.",
+            sql: "",
+            ty: ColumnType::Enum(&ROLE),
+            nullable: false,
+        },
+        Computed {
+            name: "allProjects",
+            doc: "Whether the viewer sees every project; otherwise the list of projects shows which.",
+            sql: "",
+            ty: ColumnType::Bool,
+            nullable: false,
+        },
+        Computed {
+            name: "userId",
+            doc: "The user, when a person asks.",
+            sql: "",
+            ty: ColumnType::Uuid,
+            nullable: true,
+        },
     ],
     relations: &[One("user", "User", "userId", "The user, when a person asks.")],
     ..Declaration::new("Viewer", "", "", "", "")

@@ -52,7 +52,9 @@ impl Db {
             let setup = setup.clone();
             async move {
                 let mut conn = <AsyncPgConnection as diesel_async::AsyncConnection>::establish(url).await?;
-                conn.batch_execute(&setup).await.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+                conn.batch_execute(&setup)
+                    .await
+                    .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
                 Ok(conn)
             }
             .boxed()
@@ -153,12 +155,21 @@ fn is_lost(error: &DieselError) -> bool {
     match error {
         DieselError::BrokenTransactionManager => true,
         DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => true,
-        DieselError::DatabaseError(DatabaseErrorKind::Unknown | DatabaseErrorKind::UnableToSendCommand, info) => {
+        DieselError::DatabaseError(
+            DatabaseErrorKind::Unknown | DatabaseErrorKind::UnableToSendCommand,
+            info,
+        ) => {
             let text = info.message();
-            ["connection closed", "terminating connection", "error communicating with the server", "shutting down",
-             "starting up", "in recovery mode"]
-                .iter()
-                .any(|sign| text.contains(sign))
+            [
+                "connection closed",
+                "terminating connection",
+                "error communicating with the server",
+                "shutting down",
+                "starting up",
+                "in recovery mode",
+            ]
+            .iter()
+            .any(|sign| text.contains(sign))
         }
         _ => false,
     }

@@ -36,9 +36,12 @@ fn names(versions: Vec<MigrationVersion<'_>>) -> Result<Vec<String>, Failure> {
 /// diesel's harness blocks, so it works on a thread of its own and on a connection without a statement timeout.
 async fn harnessed(
     url: &str,
-    work: impl FnOnce(&mut AsyncMigrationHarness<AsyncPgConnection>) -> Result<Vec<String>, Failure> + Send + 'static,
+    work: impl FnOnce(&mut AsyncMigrationHarness<AsyncPgConnection>) -> Result<Vec<String>, Failure>
+    + Send
+    + 'static,
 ) -> Result<Vec<String>> {
-    let conn = AsyncPgConnection::establish(url).await.map_err(|error| Error::unavailable("PostgreSQL", error))?;
+    let conn =
+        AsyncPgConnection::establish(url).await.map_err(|error| Error::unavailable("PostgreSQL", error))?;
     let work = tokio::task::spawn_blocking(move || work(&mut AsyncMigrationHarness::new(conn)));
     work.await.map_err(Error::internal)?.map_err(Error::internal)
 }
