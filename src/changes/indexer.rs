@@ -9,7 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::evidence::{IndexedText, count_texts, read_texts};
+use crate::model::evidence::{Indexed, count_indexed, read_indexed, read_texts};
+use crate::store::db::Session;
 use crate::store::vectors::Point;
 
 /// Rows read at once.
@@ -17,11 +18,11 @@ const BATCH: u32 = 256;
 /// Texts embedded at once: small, so that a stop or a question never waits long.
 const EMBED_BATCH: usize = 32;
 /// Between passes.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(5);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
 /// A row's `updated_at` is the begin of its transaction, which may commit this much later and still be seen.
-const OVERLAP: TimeDelta = TimeDelta::minutes(10);
+const OVERLAP: TimeDelta = TimeDelta::minutes(2);
 const REPORT: Duration = Duration::from_secs(5);
 
 /// Runs until it is dropped.
@@ -48,17 +49,17 @@ pub async fn run(app: App) {
 /// Looks at every row that changed since then, or at all of them.
 async fn pass(app: &App, since: Option<DateTime<Utc>>) -> Result<()> {
     let session = app.db.session();
-    let mut pending = count_texts(&session, since).await?;
-    count_indexed(app).await?;
+    let mut pending = count_indexed(&session, since).await?;
+    report_size(app).await?;
     let (mut after, mut done, mut reported, started) = (None, 0, Instant::now(), Instant::now());
     loop {
         app.metrics.to_index.store(pending, Ordering::Relaxed);
-        let texts = read_texts(&session, after, since, BATCH).await?;
-        let Some(last) = texts.last() else { break };
+        let rows = read_indexed(&session, after, since, BATCH).await?;
+        let Some(last) = rows.last() else { break };
         after = Some(last.id);
-        let read = u64::try_from(texts.len()).unwrap_or(u64::MAX);
-        for wanted in missing(app, texts).await?.chunks(EMBED_BATCH) {
-            index(app, wanted).await?;
+        let read = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        for wanted in missing(app, rows).await?.chunks(EMBED_BATCH) {
+            index(app, &session, wanted).await?;
             done += wanted.len();
             if reported.elapsed() > REPORT {
                 reported = Instant::now();
@@ -78,34 +79,39 @@ async fn pass(app: &App, since: Option<DateTime<Utc>>) -> Result<()> {
     Ok(())
 }
 
-async fn count_indexed(app: &App) -> Result<()> {
+async fn report_size(app: &App) -> Result<()> {
     let indexed = app.searcher.vectors.count().await?;
     app.metrics.indexed.store(u64::try_from(indexed).unwrap_or(u64::MAX), Ordering::Relaxed);
     Ok(())
 }
 
-async fn missing(app: &App, texts: Vec<IndexedText>) -> Result<Vec<IndexedText>> {
-    let ids: Vec<_> = texts.iter().map(|text| text.id).collect();
+/// The rows that the index does not have in their present version.
+async fn missing(app: &App, rows: Vec<Indexed>) -> Result<Vec<Indexed>> {
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
     let known = app.searcher.vectors.versions(&ids).await?;
-    Ok(texts
+    Ok(rows
         .into_iter()
-        .filter(|text| known.get(&text.id).is_none_or(|version| *version < text.version))
+        .filter(|row| known.get(&row.id).is_none_or(|version| *version < row.version))
         .collect())
 }
 
-async fn index(app: &App, texts: &[IndexedText]) -> Result<()> {
-    let vectors = app.searcher.embedder.embed(texts.iter().map(IndexedText::text).collect()).await?;
-    if vectors.len() != texts.len() {
+async fn index(app: &App, session: &Session, rows: &[Indexed]) -> Result<()> {
+    let mut texts = read_texts(session, rows.iter().map(|row| row.id).collect()).await?;
+    let (rows, texts): (Vec<_>, Vec<_>) =
+        rows.iter().filter_map(|row| Some((row, texts.remove(&row.id)?))).unzip();
+    let vectors = app.searcher.embedder.embed(texts).await?;
+    if vectors.len() != rows.len() {
         return Err(Error::internal("the embedder gave back another number of vectors than it got texts"));
     }
-    let points = texts.iter().zip(vectors).map(|(text, vector)| Point {
-        id: text.id,
-        version: text.version,
+    let points = rows.into_iter().zip(vectors).map(|(row, vector)| Point {
+        id: row.id,
+        // The text may already be newer than this version; the row is then found again by the next pass.
+        version: row.version,
         vector,
-        project_id: text.project_id,
+        project_id: row.project_id,
         payload: serde_json::Map::new(),
     });
     app.searcher.vectors.upsert(points.collect()).await?;
     app.searcher.vectors.flush().await?;
-    count_indexed(app).await
+    report_size(app).await
 }

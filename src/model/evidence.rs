@@ -1,5 +1,7 @@
 //! Evidence, how pieces of it relate, and how far each was believed over time.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -13,7 +15,7 @@ use crate::model::entity::{
 use crate::model::filter::{Filter, Test};
 use crate::model::graph;
 use crate::model::page::Page;
-use crate::model::select::{Projection, count, page};
+use crate::model::select::{Projection, by_ids, count, page};
 use crate::model::viewer::Viewer;
 use crate::store::db::Session;
 use crate::store::db::sql::Bind;
@@ -151,55 +153,60 @@ pub(super) static CREDIBILITY_CHANGE: Declaration = Declaration {
     )
 };
 
-/// What the vector index holds of a piece of evidence.
-#[derive(Debug, Clone)]
-pub struct IndexedText {
+/// What stands for a piece of evidence in the vector index.
+#[derive(Debug, Clone, Copy)]
+pub struct Indexed {
     /// The evidence.
     pub id: Uuid,
     /// Its version.
     pub version: i32,
     /// Who may find it.
     pub project_id: Uuid,
-    title: String,
-    content: String,
 }
 
-impl IndexedText {
-    /// The text that stands for the evidence. The embedder cuts it at its own limit.
-    pub fn text(&self) -> String {
-        format!("{}\n{}", self.title, self.content)
-    }
-}
-
-/// Reads what is to be indexed, in the order of ids, after an id and changed since a moment. The index serves all
-/// viewers; each search is limited to its viewer again.
-pub async fn read_texts(
+/// Reads what the index should hold, in the order of ids, after an id and changed since a moment. The index serves
+/// all viewers; each search is limited to its viewer again.
+pub async fn read_indexed(
     session: &Session,
     after: Option<Uuid>,
     since: Option<DateTime<Utc>>,
     limit: u32,
-) -> Result<Vec<IndexedText>> {
+) -> Result<Vec<Indexed>> {
     let (id, ty) = evidence_type();
     let mut projection = Projection::default();
-    let mut cell = |name: &str| projection.add(&ty.columns[ty.column(name).unwrap_or_default()]);
-    let cells = [cell("id"), cell("version"), cell("projectId"), cell("title"), cell("content")];
+    let cells = ["id", "version", "projectId"].map(|name| add(&mut projection, ty, name));
     let after = after.map(|id| Cursor { values: Vec::new(), id });
     let wanted = Page { after, filter: changed_since(ty, since), ..Page::first(limit, Vec::new()) };
     let rows = session.rows(&page(&Viewer::admin(), id, &projection, &wanted)).await?;
-    let text = |row: usize| {
-        Some(IndexedText {
+    let read = |row: usize| {
+        Some(Indexed {
             id: rows.uuid(row, cells[0])?,
             version: i32::from_be_bytes(rows.cell(row, cells[1])?.try_into().ok()?),
             project_id: rows.uuid(row, cells[2])?,
-            title: rows.text(row, cells[3])?.to_owned(),
-            content: rows.text(row, cells[4])?.to_owned(),
         })
     };
-    Ok((0..rows.len()).filter_map(text).collect())
+    Ok((0..rows.len()).filter_map(read).collect())
+}
+
+/// Reads the texts that stand for evidence. A row that is gone meanwhile has none.
+pub async fn read_texts(session: &Session, ids: Vec<Uuid>) -> Result<HashMap<Uuid, String>> {
+    let (id, ty) = evidence_type();
+    let mut projection = Projection::default();
+    let cells = ["title", "content"].map(|name| add(&mut projection, ty, name));
+    let rows = session.rows(&by_ids(&Viewer::admin(), id, &projection, None).with_keys(ids)).await?;
+    let read = |row: usize| {
+        let text = format!("{}\n{}", rows.text(row, cells[0])?, rows.text(row, cells[1])?);
+        Some((rows.uuid(row, 0)?, text))
+    };
+    Ok((0..rows.len()).filter_map(read).collect())
+}
+
+fn add(projection: &mut Projection, ty: &'static Type, name: &str) -> usize {
+    projection.add(&ty.columns[ty.column(name).unwrap_or_default()])
 }
 
 /// How much is to be looked at.
-pub async fn count_texts(session: &Session, since: Option<DateTime<Utc>>) -> Result<u64> {
+pub async fn count_indexed(session: &Session, since: Option<DateTime<Utc>>) -> Result<u64> {
     let (id, ty) = evidence_type();
     let rows = session.rows(&count(&Viewer::admin(), id, changed_since(ty, since).as_ref())).await?;
     Ok(rows.bigint(0, 1).and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
