@@ -97,8 +97,8 @@ async fn missing(app: &App, rows: Vec<Indexed>) -> Result<Vec<Indexed>> {
 
 async fn index(app: &App, session: &Session, rows: &[Indexed]) -> Result<()> {
     let mut texts = read_texts(session, rows.iter().map(|row| row.id).collect()).await?;
-    let (rows, texts): (Vec<_>, Vec<_>) =
-        rows.iter().filter_map(|row| Some((row, texts.remove(&row.id)?))).unzip();
+    let rows = rows.iter().filter_map(|row| Some((row, texts.remove(&row.id)?)));
+    let (rows, texts): (Vec<&Indexed>, Vec<String>) = rows.unzip();
     let vectors = app.searcher.embedder.embed(texts).await?;
     if vectors.len() != rows.len() {
         return Err(Error::internal("the embedder gave back another number of vectors than it got texts"));
