@@ -30,8 +30,8 @@ lint: web ## formatting, clippy, documentation
 	@$(STEP) "lint: cargo clippy" cargo clippy --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(STEP) "lint: cargo doc" cargo doc --no-deps --document-private-items
 
-bench: install model web ## run the benchmarks and print the table
-	@$(STEP) "bench" cargo bench --bench gateway
+bench: install web ## run the benchmarks and print the table
+	@$(STEP) "bench" cargo bench --no-default-features --bench gateway
 
 build: install web ## the release binary
 	@$(STEP) "gateway: release build" cargo build --release

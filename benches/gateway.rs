@@ -158,7 +158,24 @@ async fn compare_answers(gateway: SocketAddr, by_hand: SocketAddr) {
         let answer = Client::open(address).await.ask(&body(20)).await;
         serde_json::from_slice::<serde_json::Value>(&answer).unwrap()
     };
-    assert_eq!(ask(gateway).await, ask(by_hand).await, "both sides must give the same answer");
+    let (ours, theirs) = (ask(gateway).await, ask(by_hand).await);
+    if let Some(difference) = differs("", &ours, &theirs) {
+        panic!("both sides must give the same answer, but at {difference}");
+    }
+}
+
+/// The first place where two values differ.
+fn differs(path: &str, ours: &serde_json::Value, theirs: &serde_json::Value) -> Option<String> {
+    use serde_json::Value::{Array, Object};
+    match (ours, theirs) {
+        (Object(a), Object(b)) if a.len() == b.len() => {
+            a.iter().find_map(|(key, value)| differs(&format!("{path}.{key}"), value, &b[key]))
+        }
+        (Array(a), Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).enumerate().find_map(|(n, (a, b))| differs(&format!("{path}.{n}"), a, b))
+        }
+        _ => (ours != theirs).then(|| format!("{path}: {ours} and {theirs}").chars().take(300).collect()),
+    }
 }
 
 /// One keep-alive connection of HTTP/1.1, as lean as can be: what the client costs, both sides lose.
