@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use crate::error::{Code, Error};
+use document::fill_defaults;
 use loaders::Loaders;
 use root::{Outcome, Query};
 use write::{FieldError, PathSegment};
@@ -67,7 +68,8 @@ impl Graph {
     /// The schema in the schema definition language.
     pub fn sdl() -> String {
         let schema = Schema::build(Query, EmptyMutation, EmptySubscription).finish();
-        let options = async_graphql::SDLExportOptions::new().sorted_fields().sorted_enum_items();
+        let options =
+            async_graphql::SDLExportOptions::new().sorted_fields().sorted_enum_items().include_specified_by();
         let sdl = schema.sdl_with_options(options);
         let mut text = sdl.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
         text.push('\n');
@@ -75,7 +77,7 @@ impl Graph {
     }
 
     /// Executes a request for a viewer.
-    pub async fn execute(&self, request: Request, viewer: Viewer, session: Session) -> Answer {
+    pub async fn execute(&self, mut request: Request, viewer: Viewer, session: Session) -> Answer {
         let loaders = Loaders::new(viewer, session, self.searcher.clone());
         let operation = Arc::new(Operation {
             loaders,
@@ -83,6 +85,7 @@ impl Graph {
             max_page_size: self.max_page_size,
             outcome: OnceCell::new(),
         });
+        fill_defaults(&mut request);
         let response = self.schema.execute(request.data(Carried(operation.clone()))).await;
         let outcome = operation.outcome.get();
         let mut errors: Vec<_> = response.errors.iter().map(ErrorBody::from_library).collect();
@@ -114,8 +117,10 @@ fn append(body: &mut Vec<u8>, value: &impl Serialize) {
 
 /// Root fields in the order of the document: rows from the outcome, introspection from async-graphql.
 fn write_data(body: &mut Vec<u8>, outcome: Option<&Outcome>, data: &Value) {
+    let nothing = Value::Object(async_graphql::indexmap::IndexMap::default());
     let Some(outcome) = outcome else {
-        append(body, data);
+        // Nothing was resolved and nothing is wrong: every field is skipped.
+        append(body, if *data == Value::Null { &nothing } else { data });
         return;
     };
     body.push(b'{');

@@ -40,16 +40,6 @@ pub(crate) struct Grouping {
     pub(crate) filter: Option<Filter>,
 }
 
-/// An error of planning, with the place in the document to show.
-pub(crate) struct PlanError {
-    pub(crate) error: Error,
-    pub(crate) pos: Pos,
-    /// The response keys from the root field down.
-    pub(crate) path: Vec<String>,
-}
-
-type Planned<T> = Result<T, Box<PlanError>>;
-
 /// A field as it will be written: its key, and where it stands in the document for errors.
 pub(crate) struct Slot<T> {
     /// The response key.
@@ -87,6 +77,8 @@ pub(crate) enum FieldPlan {
     Nested(&'static str, Vec<Slot<Self>>),
     /// The place in `ObjectPlan::relations`.
     Relation(usize),
+    /// Its arguments are wrong: it fails in each object that has it, and where there is no object it does not.
+    Wrong(Error),
 }
 
 /// A relation to load for a level.
@@ -153,15 +145,10 @@ pub(crate) enum PageInfoField {
 
 impl Planner<'_> {
     /// Plans an object of a type; the columns that it needs join the projection.
-    pub(crate) fn object(
-        &self,
-        ty: TypeId,
-        sets: &[&SelectionSet],
-        into: &mut Projection,
-    ) -> Planned<ObjectPlan> {
+    pub(crate) fn object(&self, ty: TypeId, sets: &[&SelectionSet], into: &mut Projection) -> ObjectPlan {
         let mut relations = Vec::new();
-        let fields = self.fields(ty, sets, into, &mut relations)?;
-        Ok(ObjectPlan { name: &graph().types[ty].name, fields, relations })
+        let fields = self.fields(ty, sets, into, &mut relations);
+        ObjectPlan { name: &graph().types[ty].name, fields, relations }
     }
 
     fn fields(
@@ -170,7 +157,7 @@ impl Planner<'_> {
         sets: &[&SelectionSet],
         into: &mut Projection,
         relations: &mut Vec<RelationPlan>,
-    ) -> Planned<Vec<Slot<FieldPlan>>> {
+    ) -> Vec<Slot<FieldPlan>> {
         let meta = &graph().types[ty];
         let mut fields = Vec::new();
         let applies =
@@ -183,21 +170,21 @@ impl Planner<'_> {
                 FieldPlan::Column { cell: into.add(column), ty: column.ty, nullable: column.nullable }
             } else if let Some(nested) = meta.nested.iter().find(|nested| nested.name == name) {
                 let inner = self.fields(nested.ty, &selected.sets(), into, relations);
-                FieldPlan::Nested(
-                    &graph().types[nested.ty].name,
-                    inner.map_err(|error| error.under(&selected))?,
-                )
+                FieldPlan::Nested(&graph().types[nested.ty].name, inner)
             } else if let Some(relation) = meta.relation(name) {
-                let plan =
-                    self.relation(meta, relation, &selected, into).map_err(|error| error.under(&selected))?;
-                relations.push(plan);
-                FieldPlan::Relation(relations.len() - 1)
+                match self.relation(meta, relation, &selected, into) {
+                    Ok(plan) => {
+                        relations.push(plan);
+                        FieldPlan::Relation(relations.len() - 1)
+                    }
+                    Err(error) => FieldPlan::Wrong(error),
+                }
             } else {
-                return Err(self.wrong(&selected, Error::bad_input(name, "is not a field")).under(&selected));
+                FieldPlan::Wrong(Error::internal(format!("{}.{name} is in no plan", meta.name)))
             };
             fields.push(Slot::new(&selected, plan));
         }
-        Ok(fields)
+        fields
     }
 
     fn relation(
@@ -206,7 +193,7 @@ impl Planner<'_> {
         relation: &'static Relation,
         selected: &Selected<'_>,
         into: &mut Projection,
-    ) -> Planned<RelationPlan> {
+    ) -> Result<RelationPlan> {
         let key = match relation.kind {
             RelationKind::One { key } => into.add(&owner.columns[key]),
             RelationKind::Groups => 0,
@@ -215,7 +202,7 @@ impl Planner<'_> {
         let shape = match &relation.kind {
             RelationKind::One { .. } => {
                 let mut projection = Projection::default();
-                let object = self.object(relation.target, &selected.sets(), &mut projection)?;
+                let object = self.object(relation.target, &selected.sets(), &mut projection);
                 Shape::One { sql: by_ids(self.viewer, relation.target, &projection, None), object }
             }
             RelationKind::Many { order, .. } => {
@@ -229,9 +216,9 @@ impl Planner<'_> {
                 Shape::Many { rows, count, connection }
             }
             RelationKind::Lineage => {
-                let walk = self.walk(selected).map_err(|error| self.wrong(selected, error))?;
+                let walk = self.walk(selected)?;
                 let mut projection = Projection::default();
-                let object = self.object(relation.target, &selected.sets(), &mut projection)?;
+                let object = self.object(relation.target, &selected.sets(), &mut projection);
                 Shape::List { sql: lineage(self.viewer, &projection, &walk), object }
             }
             RelationKind::Groups => self.groups(relation.target, selected)?,
@@ -245,18 +232,12 @@ impl Planner<'_> {
         ty: TypeId,
         order: &[OrderBy],
         selected: &Selected<'_>,
-    ) -> Planned<ConnectionPlan> {
+    ) -> Result<ConnectionPlan> {
         let argument = |name: &str| self.document.argument(&selected.first().node, name);
-        let page = read_page(ty, order, self.max_page_size, self.cursors, &argument);
-        let page = page.map_err(|error| self.wrong(selected, error))?;
+        let page = read_page(ty, order, self.max_page_size, self.cursors, &argument)?;
         let meta = &graph().types[ty];
-        self.connection_of(
-            format!("{}Connection", meta.name),
-            format!("{}Edge", meta.name),
-            ty,
-            page,
-            selected,
-        )
+        let (name, edge_name) = (format!("{}Connection", meta.name), format!("{}Edge", meta.name));
+        Ok(self.connection_of(name, edge_name, ty, page, selected))
     }
 
     /// Plans a connection of which the page is known.
@@ -267,7 +248,7 @@ impl Planner<'_> {
         ty: TypeId,
         page: Page,
         selected: &Selected<'_>,
-    ) -> Planned<ConnectionPlan> {
+    ) -> ConnectionPlan {
         let mut plan = ConnectionPlan {
             name,
             edge_name,
@@ -288,8 +269,8 @@ impl Planner<'_> {
                     plan.wants_count = true;
                     ConnectionField::TotalCount
                 }
-                "nodes" => ConnectionField::Nodes(self.row_object(ty, &field, &mut plan)?),
-                "edges" => ConnectionField::Edges(self.edges(ty, &field, &mut plan, &mut wants_cursor)?),
+                "nodes" => ConnectionField::Nodes(self.row_object(ty, &field, &mut plan)),
+                "edges" => ConnectionField::Edges(self.edges(ty, &field, &mut plan, &mut wants_cursor)),
                 _ => ConnectionField::PageInfo(self.page_info(&field, &mut plan, &mut wants_cursor)),
             };
             plan.wants_rows |= !matches!(value, ConnectionField::Typename | ConnectionField::TotalCount);
@@ -298,7 +279,7 @@ impl Planner<'_> {
         if wants_cursor {
             plan.cursor = Some(self.cursor_cells(ty, &mut plan));
         }
-        Ok(plan)
+        plan
     }
 
     fn cursor_cells(&self, ty: TypeId, plan: &mut ConnectionPlan) -> (Fingerprint, Vec<usize>) {
@@ -309,11 +290,10 @@ impl Planner<'_> {
         (Fingerprint::new(meta, &plan.page.order), cells)
     }
 
-    fn row_object(&self, ty: TypeId, field: &Selected<'_>, plan: &mut ConnectionPlan) -> Planned<usize> {
-        let object =
-            self.object(ty, &field.sets(), &mut plan.projection).map_err(|error| error.under(field))?;
+    fn row_object(&self, ty: TypeId, field: &Selected<'_>, plan: &mut ConnectionPlan) -> usize {
+        let object = self.object(ty, &field.sets(), &mut plan.projection);
         plan.objects.push(object);
-        Ok(plan.objects.len() - 1)
+        plan.objects.len() - 1
     }
 
     fn edges(
@@ -322,7 +302,7 @@ impl Planner<'_> {
         edges: &Selected<'_>,
         plan: &mut ConnectionPlan,
         wants_cursor: &mut bool,
-    ) -> Planned<Vec<Slot<EdgeField>>> {
+    ) -> Vec<Slot<EdgeField>> {
         let name = plan.edge_name.clone();
         let mut fields = Vec::new();
         for field in self.document.collect(&edges.sets(), &|condition| condition == name) {
@@ -333,11 +313,11 @@ impl Planner<'_> {
                     EdgeField::Cursor
                 }
                 "score" => EdgeField::Score,
-                _ => EdgeField::Node(self.row_object(ty, &field, plan).map_err(|error| error.under(edges))?),
+                _ => EdgeField::Node(self.row_object(ty, &field, plan)),
             };
             fields.push(Slot::new(&field, value));
         }
-        Ok(fields)
+        fields
     }
 
     fn page_info(
@@ -366,17 +346,17 @@ impl Planner<'_> {
         fields
     }
 
-    fn groups(&self, group: TypeId, selected: &Selected<'_>) -> Planned<Shape> {
-        let missing = || self.wrong(selected, Error::internal("groups outside of an aggregate"));
+    fn groups(&self, group: TypeId, selected: &Selected<'_>) -> Result<Shape> {
+        let missing = || Error::internal("groups outside of an aggregate");
         let grouping = self.grouping.as_ref().ok_or_else(missing)?;
         let table = graph().types[grouping.entity].table.as_ref();
         let aggregate = table.and_then(|table| table.aggregate.as_ref()).ok_or_else(missing)?;
         let first =
             self.document.argument(&selected.first().node, "first").filter(|value| *value != Value::Null);
-        let first = first.map(|value| read_size(value, "first", MAX_GROUPS)).transpose();
-        let first = first.map_err(|error| self.wrong(selected, error))?.unwrap_or(DEFAULT_GROUPS);
+        let first = first.map(|value| read_size(value, "first", MAX_GROUPS)).transpose()?;
+        let first = first.unwrap_or(DEFAULT_GROUPS);
         let mut projection = Projection::default();
-        let object = self.object(group, &selected.sets(), &mut projection)?;
+        let object = self.object(group, &selected.sets(), &mut projection);
         let by = Some((&grouping.by[..], first));
         let filter = grouping.filter.as_ref();
         let sql = aggregate_sql(self.viewer, grouping.entity, aggregate, &projection, by, filter);
@@ -384,7 +364,8 @@ impl Planner<'_> {
     }
 
     fn walk(&self, selected: &Selected<'_>) -> Result<Walk> {
-        let argument = |name: &str| self.document.argument(&selected.first().node, name);
+        let given = |value: &Value| *value != Value::Null;
+        let argument = |name: &str| self.document.argument(&selected.first().node, name).filter(given);
         let direction = argument("direction").and_then(read_name).unwrap_or_else(|| "UP".to_owned());
         let direction = direction.to_ascii_lowercase();
         if !DIRECTION.values.contains(&direction.as_str()) {
@@ -392,7 +373,7 @@ impl Planner<'_> {
         }
         let depth = argument("depth").map(|value| read_size(value, "depth", MAX_DEPTH)).transpose()?;
         let kinds = match argument("kinds") {
-            None | Some(Value::Null) => Vec::new(),
+            None => Vec::new(),
             Some(Value::List(kinds)) => kinds,
             Some(one) => vec![one],
         };
@@ -402,18 +383,5 @@ impl Planner<'_> {
             depth: depth.unwrap_or(DEFAULT_DEPTH),
             kinds: kinds.into_iter().filter_map(read_name).map(|kind| kind.to_ascii_lowercase()).collect(),
         })
-    }
-
-    /// An error in the arguments of a field.
-    pub(crate) fn wrong(&self, selected: &Selected<'_>, error: Error) -> Box<PlanError> {
-        Box::new(PlanError { error, pos: selected.first().pos, path: Vec::new() })
-    }
-}
-
-impl PlanError {
-    /// The same error, seen from one level up.
-    pub(crate) fn under(mut self: Box<Self>, field: &Selected<'_>) -> Box<Self> {
-        self.path.insert(0, field.key.to_owned());
-        self
     }
 }

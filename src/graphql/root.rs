@@ -14,7 +14,7 @@ use crate::graphql::arguments::{MAX_LIST, read_name, read_size, read_text, read_
 use crate::graphql::document::{Document, Selected};
 use crate::graphql::filter::read_filter;
 use crate::graphql::level::resolve;
-use crate::graphql::plan::{Grouping, ObjectPlan, PlanError, Planner, RelationPlan, Shape, Slot};
+use crate::graphql::plan::{Grouping, ObjectPlan, Planner, RelationPlan, Shape, Slot};
 use crate::graphql::search::{MAX_QUERY, Question};
 use crate::graphql::types::meta::add_object;
 use crate::graphql::types::register;
@@ -100,7 +100,11 @@ async fn run(operation: &Operation, document: Document<'_>) -> Outcome {
                     slots.push(Slot::new(&selected, ()));
                     place = Some(slots.len() - 1);
                 }
-                Err(error) => errors.push(field_error(*error.under(&selected))),
+                Err(error) => errors.push(FieldError {
+                    error,
+                    path: vec![PathSegment::Key(selected.key.to_owned())],
+                    pos: selected.first().pos,
+                }),
             }
         }
         keys.push((selected.key.to_owned(), place, is_meta(selected.name())));
@@ -124,14 +128,6 @@ async fn run(operation: &Operation, document: Document<'_>) -> Outcome {
     Outcome { fields, json: writer.json, errors: writer.errors }
 }
 
-fn field_error(error: PlanError) -> FieldError {
-    FieldError {
-        error: error.error,
-        path: error.path.into_iter().map(PathSegment::Key).collect(),
-        pos: error.pos,
-    }
-}
-
 /// The imaginary row that root fields belong to: cell 0 is the nil UUID, the others are ids asked for.
 struct RootRow(Vec<Uuid>);
 
@@ -150,15 +146,13 @@ impl RootRow {
     }
 }
 
-type Planned<T> = Result<T, Box<PlanError>>;
-
 impl Planner<'_> {
-    fn root_field(&self, selected: &Selected<'_>, row: &mut RootRow) -> Planned<RelationPlan> {
+    fn root_field(&self, selected: &Selected<'_>, row: &mut RootRow) -> Result<RelationPlan> {
         let name = selected.name();
         for (ty, _, table) in graph().entities() {
             if name == table.one {
                 let id = self.id(selected)?;
-                let (projection, object) = self.lone_object(ty, selected)?;
+                let (projection, object) = self.lone_object(ty, selected);
                 let sql = by_ids(self.viewer, ty, &projection, None);
                 return Ok(RelationPlan { key: row.add(id), shape: Shape::One { sql, object } });
             }
@@ -174,33 +168,33 @@ impl Planner<'_> {
         let shape = match name {
             "viewer" => {
                 let ty = graph().type_by_name("Viewer").unwrap_or_default();
-                let (projection, object) = self.lone_object(ty, selected)?;
+                let (projection, object) = self.lone_object(ty, selected);
                 let row = RowRef { set: std::sync::Arc::new(self.viewer.row(projection.columns())), row: 0 };
                 Shape::Made { row, object }
             }
             "searchEvidence" => self.search(selected)?,
             "nodes" => {
-                let ids = self.ids(selected).map_err(|error| self.wrong(selected, error))?;
-                self.nodes(ids, true, selected)?
+                let ids = self.ids(selected)?;
+                self.nodes(ids, true, selected)
             }
-            _ => self.nodes(vec![self.id(selected)?], false, selected)?,
+            _ => self.nodes(vec![self.id(selected)?], false, selected),
         };
         Ok(RelationPlan { key: 0, shape })
     }
 
-    fn lone_object(&self, ty: TypeId, selected: &Selected<'_>) -> Planned<(Projection, ObjectPlan)> {
+    fn lone_object(&self, ty: TypeId, selected: &Selected<'_>) -> (Projection, ObjectPlan) {
         let mut projection = Projection::default();
-        let object = self.object(ty, &selected.sets(), &mut projection)?;
-        Ok((projection, object))
+        let object = self.object(ty, &selected.sets(), &mut projection);
+        (projection, object)
     }
 
     fn argument(&self, selected: &Selected<'_>, name: &str) -> Option<Value> {
         self.document.argument(&selected.first().node, name).filter(|value| *value != Value::Null)
     }
 
-    fn id(&self, selected: &Selected<'_>) -> Planned<Uuid> {
+    fn id(&self, selected: &Selected<'_>) -> Result<Uuid> {
         let id = self.argument(selected, "id").unwrap_or_default();
-        read_uuid(&id, "id").map_err(|error| self.wrong(selected, error))
+        read_uuid(&id, "id")
     }
 
     fn ids(&self, selected: &Selected<'_>) -> Result<Vec<Uuid>> {
@@ -220,15 +214,15 @@ impl Planner<'_> {
         ty: TypeId,
         order: &[crate::model::entity::OrderBy],
         selected: &Selected<'_>,
-    ) -> Planned<Shape> {
+    ) -> Result<Shape> {
         let plan = self.connection(ty, order, selected)?;
         let rows = plan.wants_rows.then(|| page(self.viewer, ty, &plan.projection, &plan.page));
         let count = plan.wants_count.then(|| count(self.viewer, ty, plan.page.filter.as_ref()));
         Ok(Shape::Many { rows, count, connection: plan })
     }
 
-    fn aggregate(&self, entity: TypeId, meta: &'static Aggregate, selected: &Selected<'_>) -> Planned<Shape> {
-        let grouping = self.grouping(entity, meta, selected).map_err(|error| self.wrong(selected, error))?;
+    fn aggregate(&self, entity: TypeId, meta: &'static Aggregate, selected: &Selected<'_>) -> Result<Shape> {
+        let grouping = self.grouping(entity, meta, selected)?;
         let inner = Planner {
             document: self.document,
             viewer: self.viewer,
@@ -236,7 +230,7 @@ impl Planner<'_> {
             max_page_size: self.max_page_size,
             grouping: Some(grouping.clone()),
         };
-        let (projection, object) = inner.lone_object(meta.totals, selected)?;
+        let (projection, object) = inner.lone_object(meta.totals, selected);
         let sql = aggregate(self.viewer, entity, meta, &projection, None, grouping.filter.as_ref());
         if projection.columns().is_empty() {
             // Only groups are asked for: the totals' row is there without a statement.
@@ -267,16 +261,16 @@ impl Planner<'_> {
         Ok(Grouping { entity, by: by.into_iter().map(place).collect::<Result<_>>()?, filter })
     }
 
-    fn nodes(&self, ids: Vec<Uuid>, list: bool, selected: &Selected<'_>) -> Planned<Shape> {
+    fn nodes(&self, ids: Vec<Uuid>, list: bool, selected: &Selected<'_>) -> Shape {
         let mut types = Vec::new();
         for (ty, _, _) in graph().entities() {
-            let (projection, object) = self.lone_object(ty, selected)?;
+            let (projection, object) = self.lone_object(ty, selected);
             types.push((by_ids(self.viewer, ty, &projection, None), object));
         }
-        Ok(Shape::Nodes { ids, list, types })
+        Shape::Nodes { ids, list, types }
     }
 
-    fn search(&self, selected: &Selected<'_>) -> Planned<Shape> {
+    fn search(&self, selected: &Selected<'_>) -> Result<Shape> {
         let ty = graph().type_by_name("Evidence").unwrap_or_default();
         let arguments = || {
             let query = read_text(self.argument(selected, "query").unwrap_or_default(), "query")?;
@@ -292,10 +286,10 @@ impl Planner<'_> {
             let filter = filter.map(|value| read_filter(ty, value, "filter")).transpose()?;
             Ok((query, size.unwrap_or(DEFAULT_PAGE_SIZE), filter))
         };
-        let (query, size, filter) = arguments().map_err(|error| self.wrong(selected, error))?;
+        let (query, size, filter) = arguments()?;
         let page = Page { filter, ..Page::first(size, Vec::new()) };
         let (name, edge) = ("SearchEvidenceConnection".to_owned(), "SearchEvidenceEdge".to_owned());
-        let connection = self.connection_of(name, edge, ty, page, selected)?;
+        let connection = self.connection_of(name, edge, ty, page, selected);
         let sql = by_ids(self.viewer, ty, &connection.projection, connection.page.filter.as_ref());
         Ok(Shape::Search { question: Question { query }, sql, connection })
     }

@@ -157,6 +157,11 @@ impl<'a> Writer<'a> {
                     Err(Bubble)
                 }
             },
+            FieldPlan::Wrong(error) => {
+                out.fail(error, slot.pos);
+                // Only fields that are never null take arguments.
+                Err(Bubble)
+            }
             FieldPlan::Nested(name, inner) => out.fields(plan, name, inner, row, (place, children)),
             FieldPlan::Relation(relation) => {
                 out.relation(&plan.relations[*relation], &children[*relation], place, slot.pos)

@@ -73,19 +73,20 @@ pub(super) static EVIDENCE: Declaration = Declaration {
             &[],
             "What other evidence says of it.",
         ),
+        // An array and no subquery: as a condition on evidence, PostgreSQL would compare every pair of pieces.
         Many(
             "supporting",
             "Evidence",
-            "{t}.id in (select r.from_evidence_id from evidence_relations r \
-             where r.to_evidence_id = {k} and r.kind = 'supports')",
+            "{t}.id = any(array(select r.from_evidence_id from evidence_relations r \
+             where r.to_evidence_id = {k} and r.kind = 'supports'))",
             &[],
             "The evidence that supports it.",
         ),
         Many(
             "contradicting",
             "Evidence",
-            "{t}.id in (select r.from_evidence_id from evidence_relations r \
-             where r.to_evidence_id = {k} and r.kind = 'contradicts')",
+            "{t}.id = any(array(select r.from_evidence_id from evidence_relations r \
+             where r.to_evidence_id = {k} and r.kind = 'contradicts'))",
             &[],
             "The evidence that contradicts it.",
         ),
