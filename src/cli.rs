@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -72,15 +72,18 @@ pub fn describe(error: &clap::Error) -> Option<String> {
     };
     let setting = text(ContextKind::InvalidArg)?;
     let flag = setting.split_whitespace().next()?.to_owned();
-    let variable =
-        format!("EVIDENCE_GATEWAY_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
+    // Settings have a variable; the options of one command have none.
+    let settings = Config::augment_args(clap::Command::new("settings"));
+    let same = |arg: &&clap::Arg| arg.get_long().is_some_and(|name| flag.strip_prefix("--") == Some(name));
+    let variable = settings.get_arguments().find(same).and_then(clap::Arg::get_env);
+    let variable = variable.map(|name| format!(" ({})", name.display())).unwrap_or_default();
     let value = if flag.contains("secret") || flag.contains("url") {
         "what it is".to_owned()
     } else {
         format!("{:?}", text(ContextKind::InvalidValue)?)
     };
     let allowed = std::error::Error::source(error)?.to_string();
-    Some(format!("{flag} ({variable}) cannot be {value}: {allowed}"))
+    Some(format!("{flag}{variable} cannot be {value}: {allowed}"))
 }
 
 /// Prints data.

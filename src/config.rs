@@ -10,7 +10,6 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
-use crate::store::db::DbOptions;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Args)]
@@ -62,6 +61,17 @@ pub struct Config {
     /// What is logged: a level (error, warn, info, debug, trace) or a filter as in `info,evidence_gateway=debug`.
     #[arg(long, env = "EVIDENCE_GATEWAY_LOG", default_value = "info", global = true)]
     pub log: String,
+}
+
+/// How the pool is sized and bounded.
+#[derive(Debug, Clone)]
+pub struct DbOptions {
+    /// Connections at most.
+    pub pool_size: u32,
+    /// How long a request waits for a free connection before it is told `UNAVAILABLE`.
+    pub pool_wait: Duration,
+    /// After this long PostgreSQL itself cancels a statement.
+    pub statement_timeout: Duration,
 }
 
 /// What turns text into vectors.

@@ -221,6 +221,7 @@ fn computed_column(name: &str, doc: &str, sql: &str, ty: ColumnType) -> Column {
         ty,
         nullable: false,
         stored: false,
+        ordered: false,
     }
 }
 

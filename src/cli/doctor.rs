@@ -7,7 +7,6 @@ use crate::config::{Config, EmbedderKind, Secret};
 use crate::error::{Code, Error, Result};
 use crate::store::db::Db;
 use crate::store::db::migrations::pending;
-use crate::store::db::sql::Sql;
 use crate::store::embedder::Embedder;
 use crate::store::postgres::find_binaries;
 
@@ -58,10 +57,7 @@ impl Report {
 async fn ping(config: &Config, url: &str) -> Result<String> {
     let db = Db::connect(url, &config.db_options()).await?;
     let begun = Instant::now();
-    let mut version = Sql::default();
-    version.push("select current_setting('server_version')");
-    let rows = db.session().rows(&version.returning(1)).await?;
-    let version = rows.text(0, 0).unwrap_or_default().to_owned();
+    let version = db.version().await?;
     Ok(format!("{version}, first answer after {:.1} ms", begun.elapsed().as_secs_f64() * 1_000.0))
 }
 

@@ -44,8 +44,12 @@ pub(crate) fn read_page(
         _ => DEFAULT_PAGE_SIZE.min(max_size),
     };
     let cursor = |name: &str| {
-        let text = given(name).map(|value| read_text(value, name)).transpose()?;
-        text.map(|text| cursors.decode(name, &text, &graph().types[ty], &order)).transpose()
+        // A cursor has a bound of its own: it holds the values of its order, which may be long texts.
+        let text = given(name).map(|value| match value {
+            Value::String(text) => Ok(text),
+            _ => Err(Error::bad_input(name, "is not a String")),
+        });
+        text.map(|text| cursors.decode(name, &text?, &graph().types[ty], &order)).transpose()
     };
     let (after, before) = (cursor("after")?, cursor("before")?);
     let filter = given("filter").map(|value| read_filter(ty, value, "filter")).transpose()?;

@@ -11,6 +11,8 @@ use crate::store::db::sql::Bind;
 
 /// Conditions in one filter at most.
 pub(crate) const MAX_CONDITIONS: usize = 100;
+/// Filters in one filter at most, those of `and`, `or` and `not` and those on related rows.
+pub(crate) const MAX_FILTERS: usize = 200;
 /// Filters inside one another at most.
 pub(crate) const MAX_FILTER_DEPTH: usize = 8;
 
@@ -77,12 +79,13 @@ pub(crate) fn operators(ty: ColumnType) -> Vec<(&'static str, Operand, &'static 
 
 /// Reads a filter on rows of a type.
 pub(crate) fn read_filter(ty: TypeId, value: Value, path: &str) -> Result<Filter> {
-    let mut reader = Reader { conditions: 0, depth: 0 };
+    let mut reader = Reader { conditions: 0, filters: 0, depth: 0 };
     reader.filter(ty, value, path)
 }
 
 struct Reader {
     conditions: usize,
+    filters: usize,
     depth: usize,
 }
 
@@ -93,6 +96,14 @@ impl Reader {
             return Err(Error::bad_input(
                 path,
                 format!("filters are nested more than {MAX_FILTER_DEPTH} deep"),
+            ));
+        }
+        // Also those without a condition: each is SQL that PostgreSQL must parse and plan.
+        self.filters += 1;
+        if self.filters > MAX_FILTERS {
+            return Err(Error::bad_input(
+                path,
+                format!("the filter consists of more than {MAX_FILTERS} filters"),
             ));
         }
         let mut all = Vec::new();
@@ -132,6 +143,7 @@ impl Reader {
 
     fn relation(&mut self, relation: &'static Relation, value: Value, path: &str) -> Result<Filter> {
         if !matches!(relation.kind, RelationKind::Many { .. }) {
+            self.count_condition(path)?;
             let inner = self.filter(relation.target, value, path)?;
             return Ok(Filter::Relation(relation, Quantifier::Some, Box::new(inner)));
         }
@@ -144,22 +156,28 @@ impl Reader {
                 "every" => Quantifier::Every,
                 _ => return Err(Error::bad_input(path, "is neither some nor none nor every")),
             };
+            self.count_condition(&path)?;
             let inner = self.filter(relation.target, value, &path)?;
             all.push(Filter::Relation(relation, quantifier, Box::new(inner)));
         }
         Ok(Filter::And(all))
     }
 
+    fn count_condition(&mut self, path: &str) -> Result<()> {
+        self.conditions += 1;
+        if self.conditions > MAX_CONDITIONS {
+            return Err(Error::bad_input(
+                path,
+                format!("the filter has more than {MAX_CONDITIONS} conditions"),
+            ));
+        }
+        Ok(())
+    }
+
     fn column(&mut self, column: &'static Column, value: Value, path: &str) -> Result<Filter> {
         let mut all = Vec::new();
         for (name, value) in object(value, path)? {
-            self.conditions += 1;
-            if self.conditions > MAX_CONDITIONS {
-                return Err(Error::bad_input(
-                    path,
-                    format!("the filter has more than {MAX_CONDITIONS} conditions"),
-                ));
-            }
+            self.count_condition(path)?;
             let path = format!("{path}.{name}");
             if value == Value::Null {
                 // `{eq: null}` by accident (an unset variable of a client) must not mean "no condition".
@@ -180,9 +198,7 @@ fn test(ty: ColumnType, name: &str, value: Value, path: &str) -> Result<Test> {
         ("lt", _) => Test::Compare("<", read_scalar(ty, value, path)?),
         ("lte", _) => Test::Compare("<=", read_scalar(ty, value, path)?),
         ("in", _) => Test::In(read_list(ty, value, path)?),
-        ("contains", ColumnType::Json) => {
-            Test::JsonContains(value.into_json().map_err(|_| Error::bad_input(path, "is not a JSON value"))?)
-        }
+        ("contains", ColumnType::Json) => Test::JsonContains(read_json(value, path)?),
         ("contains", _) => Test::Contains(read_text(value, path)?),
         ("startsWith", _) => Test::StartsWith(read_text(value, path)?),
         ("has", _) => Test::Has(read_text(value, path)?),
@@ -194,6 +210,23 @@ fn test(ty: ColumnType, name: &str, value: Value, path: &str) -> Result<Test> {
         },
         _ => return Err(Error::bad_input(path, "is not an operator of this field")),
     })
+}
+
+/// A JSON value that PostgreSQL takes.
+fn read_json(value: Value, path: &str) -> Result<serde_json::Value> {
+    let json = value.into_json().map_err(|_| Error::bad_input(path, "is not a JSON value"))?;
+    if has_nul(&json) { Err(Error::bad_input(path, "contains the character U+0000")) } else { Ok(json) }
+}
+
+fn has_nul(json: &serde_json::Value) -> bool {
+    match json {
+        serde_json::Value::String(text) => text.contains('\0'),
+        serde_json::Value::Array(items) => items.iter().any(has_nul),
+        serde_json::Value::Object(members) => {
+            members.iter().any(|(name, value)| name.contains('\0') || has_nul(value))
+        }
+        _ => false,
+    }
 }
 
 fn read_texts(value: Value, path: &str) -> Result<Vec<String>> {

@@ -194,7 +194,7 @@ fn add_lists(registry: &mut Registry, ty: &Type) {
             field("totalCount", "How many rows the whole list has. Counted only when asked for.", "Int!", []),
         ],
     );
-    let ordered = ty.columns.iter().filter(|column| column.stored && column.ty.is_ordered());
+    let ordered = ty.columns.iter().filter(|column| column.ordered);
     let values = ordered.map(|column| (screaming_case(&column.name), column.doc.clone()));
     add_enum(registry, &format!("{name}OrderField"), &format!("What {name} rows can be ordered by."), values);
     add_input(

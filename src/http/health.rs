@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::app::App;
-use crate::store::db::sql::Sql;
 
 /// `/health/live`: the process answers.
 pub async fn live() -> Response {
@@ -22,9 +21,7 @@ pub async fn live() -> Response {
 /// `/health/ready`: 200 when PostgreSQL answers, with each store's state.
 pub async fn ready(State(app): State<App>) -> Response {
     let begun = Instant::now();
-    let mut ping = Sql::default();
-    ping.push("select 1");
-    let alive = app.db.session().rows(&ping.returning(1)).await.is_ok();
+    let alive = app.db.version().await.is_ok();
     let latency_ms = begun.elapsed().as_secs_f64() * 1_000.0;
     let (open, idle) = app.db.pool_state();
     let indexed = app.metrics.indexed.load(Ordering::Relaxed);

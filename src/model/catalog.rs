@@ -49,6 +49,8 @@ fn parse(schema: &str) -> HashMap<String, TableInfo> {
         } else if let Some((name, _)) = line.split_once(" (").filter(|_| line.ends_with(") {")) {
             let info = TableInfo { doc: std::mem::take(&mut doc).join(" "), columns: Vec::new() };
             tables.extend(table.replace((name.to_owned(), info)));
+        } else if line.starts_with("diesel::joinable!") {
+            // It has an arrow too, and stands after the last table.
         } else if let (Some((name, ty)), Some((_, info))) = (line.split_once(" -> "), table.as_mut()) {
             let ty = ty.trim_end_matches(',');
             let inner = ty.strip_prefix("Nullable<").and_then(|rest| rest.strip_suffix('>'));

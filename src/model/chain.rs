@@ -46,9 +46,11 @@ pub(super) static CHAIN: Declaration = Declaration {
         Many(
             "contradictions",
             "EvidenceRelation",
-            "{t}.kind = 'contradicts' and ({t}.from_evidence_id in (select l.evidence_id from evidence_chain_links l \
-             where l.chain_id = {k}) or {t}.to_evidence_id in (select l.evidence_id from evidence_chain_links l \
-             where l.chain_id = {k}))",
+            // From the links to their relations, each by its index: an `or` of two lists would read every relation.
+            "{t}.id in (select r.id from evidence_chain_links l join evidence_relations r \
+             on r.from_evidence_id = l.evidence_id where l.chain_id = {k} and r.kind = 'contradicts' union all \
+             select r.id from evidence_chain_links l join evidence_relations r \
+             on r.to_evidence_id = l.evidence_id where l.chain_id = {k} and r.kind = 'contradicts')",
             &[],
             "What contradicts a piece of its evidence, or is contradicted by one.",
         ),

@@ -13,8 +13,9 @@ use crate::model::entity::{ColumnType, OrderBy, Type};
 use crate::store::db::rows::read_time;
 use crate::store::db::sql::Bind;
 
-/// Bytes of a cursor that a client may send; a text column of an order can be long, but not this long.
-const CURSOR_LIMIT: usize = 8 * 1024;
+/// Bytes of a cursor that a client may send. The longest text that can be ordered by has 20,000 characters, which
+/// are 107 KB here.
+const CURSOR_LIMIT: usize = 256 * 1024;
 const MAC_LENGTH: usize = 16;
 const FINGERPRINT_LENGTH: usize = 8;
 

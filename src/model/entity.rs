@@ -59,8 +59,10 @@ pub struct Column {
     pub ty: ColumnType,
     /// Whether it may be NULL.
     pub nullable: bool,
-    /// Whether it can be filtered and ordered by: true for the columns of the table itself.
+    /// Whether it can be filtered by: true for the columns of the table itself.
     pub stored: bool,
+    /// Whether it can be ordered by.
+    pub ordered: bool,
 }
 
 /// The types of columns. Each has one scalar in the schema, one operator set and one way to be written.
@@ -244,6 +246,8 @@ pub struct Declaration {
     pub(super) many: &'static str,
     pub(super) visible: &'static str,
     pub(super) order: &'static [(&'static str, bool)],
+    /// Texts too long to be ordered by: a cursor holds the whole value.
+    pub(super) unordered: &'static [&'static str],
     pub(super) hidden: &'static [&'static str],
     pub(super) enums: &'static [(&'static str, &'static Enum)],
     pub(super) computed: &'static [Computed],
@@ -290,6 +294,7 @@ impl Declaration {
             many,
             visible,
             order: &[("created_at", true)],
+            unordered: &[],
             hidden: &[],
             enums: &[],
             computed: &[],
@@ -315,6 +320,7 @@ impl Declaration {
                 ty: computed.ty,
                 nullable: computed.nullable,
                 stored: false,
+                ordered: false,
             }))
             .collect()
     }
@@ -330,6 +336,7 @@ impl Declaration {
             ty,
             nullable: info.nullable,
             stored: true,
+            ordered: ty.is_ordered() && !self.unordered.contains(&info.name.as_str()),
         }
     }
 }

@@ -53,6 +53,7 @@ pub static RELATION_KIND: Enum = Enum {
 
 pub(super) static EVIDENCE: Declaration = Declaration {
     hidden: &["deleted_at"],
+    unordered: &["content"],
     enums: &[("source_type", &SOURCE_TYPE), ("domain", &DOMAIN)],
     relations: &[
         One("project", "Project", "project_id", "The project it belongs to."),

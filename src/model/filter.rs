@@ -114,6 +114,13 @@ fn write_related(relation: &Relation, scope: &mut Scope<'_>, t: &str, filter: &F
     }
     sql.push(" and ");
     filter.write(scope, &inner, sql);
+    if let RelationKind::Many { join, .. } = relation.kind
+        && join.contains("(select ")
+    {
+        // Keeps the planner from making a join of it whose condition is the subselect: it would try every pair of
+        // rows (18 s for `supporting` of 3,500 pieces of evidence, against 11 ms).
+        sql.push(" offset 0");
+    }
 }
 
 fn owner_of(relation: &Relation) -> TypeId {

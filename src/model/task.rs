@@ -59,6 +59,7 @@ pub(super) static RESULT: Declaration = Declaration {
 
 pub(super) static COMMENT: Declaration = Declaration {
     hidden: &["deleted_at"],
+    unordered: &["body"],
     relations: &[
         One("task", "Task", "task_id", "The task."),
         One("authorUser", "User", "author_user_id", "The person who wrote it."),

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use bb8::RunError;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
@@ -12,6 +11,7 @@ use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfi
 use diesel_async::{AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::{FutureExt, TryStreamExt};
 
+use crate::config::DbOptions;
 use crate::error::{Code, Error, Result};
 use crate::store::db::rows::RowSet;
 use crate::store::db::sql::Sql;
@@ -19,17 +19,6 @@ use crate::store::db::sql::Sql;
 pub mod migrations;
 pub mod rows;
 pub mod sql;
-
-/// How the pool is sized and bounded.
-#[derive(Debug, Clone)]
-pub struct DbOptions {
-    /// Connections at most.
-    pub pool_size: u32,
-    /// How long a request waits for a free connection before it is told `UNAVAILABLE`.
-    pub pool_wait: Duration,
-    /// After this long PostgreSQL itself cancels a statement.
-    pub statement_timeout: Duration,
-}
 
 /// The database: a bounded pool of connections.
 #[derive(Clone)]
@@ -81,6 +70,14 @@ impl Db {
     /// Starts the session of one request.
     pub fn session(&self) -> Session {
         Session { db: self.clone(), statements: Arc::default() }
+    }
+
+    /// Asks the server for its version, to see whether it answers.
+    pub async fn version(&self) -> Result<String> {
+        let mut sql = Sql::default();
+        sql.push("select current_setting('server_version')");
+        let rows = self.session().rows(&sql.returning(1)).await?;
+        Ok(rows.text(0, 0).unwrap_or_default().to_owned())
     }
 
     /// Connections that are open, and those of them that are idle.

@@ -4,33 +4,25 @@ use std::path::Path;
 
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use evidence_gateway::cli::import::{Options, Progress, Source, Summary, run};
 use evidence_gateway::store::postgres::{PostgresOptions, PrivatePostgres};
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+use crate::harness;
 
 /// A database of its own for each test.
 struct Database {
     conn: AsyncPgConnection,
     url: String,
-    _postgres: PrivatePostgres,
     dir: tempfile::TempDir,
+    _database: harness::Database,
 }
 
 impl Database {
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let postgres = PrivatePostgres::start(PostgresOptions::throwaway(dir.path())).await.unwrap();
-        let url = postgres.database_url();
-        let conn = AsyncPgConnection::establish(&url).await.unwrap();
-        let migrated = tokio::task::spawn_blocking(move || {
-            let mut harness = AsyncMigrationHarness::new(conn);
-            harness.run_pending_migrations(MIGRATIONS).unwrap();
-            harness.into_inner()
-        });
-        Self { conn: migrated.await.unwrap(), url, _postgres: postgres, dir }
+        let database = harness::Database::empty().await;
+        let (conn, url) = (database.connect().await, database.url.clone());
+        Self { conn, url, dir: tempfile::tempdir().unwrap(), _database: database }
     }
 
     async fn import(&mut self, source: Source, options: Options) -> Summary {

@@ -1,4 +1,17 @@
 //! Everything that needs real stores, in one program.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on has failed")]
 
+mod harness;
+
+mod database;
 mod import;
+
+mod cases;
+mod http;
+mod paging;
+mod permissions;
+
+mod faults;
+
+mod dev;
+mod settings;
