@@ -174,7 +174,9 @@ fn differs(path: &str, ours: &serde_json::Value, theirs: &serde_json::Value) -> 
         (Array(a), Array(b)) if a.len() == b.len() => {
             a.iter().zip(b).enumerate().find_map(|(n, (a, b))| differs(&format!("{path}.{n}"), a, b))
         }
-        _ => (ours != theirs).then(|| format!("{path}: {ours} and {theirs}").chars().take(300).collect()),
+        // 1 and 1.0 are one number.
+        _ => (ours != theirs && ours.as_f64().zip(theirs.as_f64()).is_none_or(|(a, b)| a != b))
+            .then(|| format!("{path}: {ours} and {theirs}").chars().take(300).collect()),
     }
 }
 
