@@ -132,7 +132,8 @@ async fn the_gateway_outlives_its_database() {
     // Killed, and down for a while.
     let load = Load::start(&gateway);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    signal("KILL", &[postgres.pid().unwrap()]);
+    // All of it: a backend that is busy when the postmaster dies goes on until it is idle.
+    signal("KILL", &processes(postgres.pid().unwrap()));
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(ready(&gateway).await, 503);
     postgres.restart().await.unwrap();
