@@ -33,8 +33,8 @@ pub struct Table {
     pub one: &'static str,
     /// The root field for many.
     pub many: &'static str,
-    /// SQL that holds for rows which the viewer may see; `{t}` is the row, `{projects}` the viewer's projects
-    /// and `{user}` the viewer's own user.
+    /// SQL that holds for rows which the viewer may see; `{t}` is the row, `= any({projects})` holds for the
+    /// viewer's projects, `{user}` is the viewer's own user and `{all}` whether the viewer sees every project.
     pub visible: &'static str,
     /// Whether rows are deleted by setting `deleted_at`.
     pub soft_delete: bool,

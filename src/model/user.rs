@@ -23,5 +23,5 @@ pub(super) static USER: Declaration = Declaration {
 };
 
 /// People see each other when they share a project.
-const PEER: &str = "({t}.id = {user} or exists (select 1 from project_members m \
+const PEER: &str = "({all} or {t}.id = {user} or exists (select 1 from project_members m \
                     where m.user_id = {t}.id and m.project_id = any({projects})))";

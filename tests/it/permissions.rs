@@ -407,3 +407,23 @@ async fn a_token_without_projects_opens_none() {
     assert_eq!(answer, json!({"data": {"tasks": {"totalCount": 0}, "users": {"totalCount": 0}}}));
     assert_eq!(gateway.ask("{ tasks { totalCount } }").await["tasks"]["totalCount"], 1_204);
 }
+
+/// What hangs on a deleted row is gone with it, also for who sees every project.
+#[tokio::test]
+async fn what_hangs_on_a_deleted_row_is_gone_for_everyone() {
+    let database = Database::sample().await;
+    let gateway = Gateway::open(&database.url).await;
+    let before = "{ taskComments { totalCount } taskResults { totalCount } evidenceRelations { totalCount } \
+                  evidenceChainLinks { totalCount } users { totalCount } }";
+    let counts = gateway.ask(before).await;
+    for list in ["taskComments", "taskResults", "evidenceRelations", "evidenceChainLinks", "users"] {
+        assert!(counts[list]["totalCount"].as_i64() > Some(0), "{list}: {counts}");
+    }
+    execute(&database.url, "update tasks set deleted_at = now(); update evidence set deleted_at = now();")
+        .await;
+    let after = gateway.ask(before).await;
+    for list in ["taskComments", "taskResults", "evidenceRelations", "evidenceChainLinks"] {
+        assert_eq!(after[list]["totalCount"], 0, "{list}");
+    }
+    assert_eq!(after["users"], counts["users"]);
+}
