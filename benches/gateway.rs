@@ -56,8 +56,8 @@ select json_build_object('data', json_build_object('tasks', json_build_object('n
       'agent', (select json_build_object('name', a.name) from agents a where a.id = e.agent_id and a.deleted_at is null),
       'supporting', json_build_object('nodes', (select coalesce(json_agg(json_build_object(
         'title', s.title, 'credibilityScore', s.credibility_score)), '[]') from (
-          select s.title, s.credibility_score from evidence s where s.deleted_at is null and s.id in (
-            select r.from_evidence_id from evidence_relations r where r.to_evidence_id = e.id and r.kind = 'supports')
+          select s.title, s.credibility_score from evidence_relations r join evidence s on s.id = r.from_evidence_id
+          where r.to_evidence_id = e.id and r.kind = 'supports' and s.deleted_at is null
           order by s.created_at desc, s.id desc limit 1) s))
       )), '[]') from (
         select e.id, e.title, e.source_type, e.credibility_score, e.source_url, e.agent_id from evidence e
