@@ -5,7 +5,8 @@ use crate::model::entity::{
     RelationDeclaration::{Many, One},
 };
 
-static STATUS: Enum = Enum { name: "AgentStatus", values: &["active", "inactive", "maintenance"] };
+/// Whether an agent takes work.
+pub static STATUS: Enum = Enum { name: "AgentStatus", values: &["active", "inactive", "maintenance"] };
 static EXECUTION_STATUS: Enum =
     Enum { name: "AgentExecutionStatus", values: &["running", "succeeded", "failed", "cancelled"] };
 

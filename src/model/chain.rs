@@ -5,8 +5,10 @@ use crate::model::entity::{
     RelationDeclaration::{Many, One},
 };
 
-static STATUS: Enum = Enum { name: "EvidenceChainStatus", values: &["open", "concluded", "rejected"] };
-static LINK_ROLE: Enum = Enum {
+/// How a chain stands.
+pub static STATUS: Enum = Enum { name: "EvidenceChainStatus", values: &["open", "concluded", "rejected"] };
+/// What a link does in its chain.
+pub static LINK_ROLE: Enum = Enum {
     name: "EvidenceChainLinkRole",
     values: &["premise", "support", "contradiction", "context", "conclusion"],
 };

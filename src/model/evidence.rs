@@ -20,7 +20,8 @@ use crate::model::viewer::Viewer;
 use crate::store::db::Session;
 use crate::store::db::sql::Bind;
 
-static SOURCE_TYPE: Enum = Enum {
+/// Where evidence comes from.
+pub static SOURCE_TYPE: Enum = Enum {
     name: "EvidenceSourceType",
     values: &[
         "code_analysis",
@@ -43,7 +44,9 @@ static SOURCE_TYPE: Enum = Enum {
         "other",
     ],
 };
-static DOMAIN: Enum = Enum { name: "EvidenceDomain", values: &["general", "financial", "legal", "social"] };
+/// The field of knowledge that evidence belongs to.
+pub static DOMAIN: Enum =
+    Enum { name: "EvidenceDomain", values: &["general", "financial", "legal", "social"] };
 
 /// How one piece of evidence bears on another.
 pub static RELATION_KIND: Enum = Enum {

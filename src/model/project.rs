@@ -5,8 +5,11 @@ use crate::model::entity::{
     RelationDeclaration::{Many, One},
 };
 
-static STATUS: Enum = Enum { name: "ProjectStatus", values: &["active", "paused", "archived"] };
-static MEMBER_ROLE: Enum = Enum { name: "ProjectRole", values: &["owner", "maintainer", "member", "viewer"] };
+/// How a project stands.
+pub static STATUS: Enum = Enum { name: "ProjectStatus", values: &["active", "paused", "archived"] };
+/// What a person is in a project.
+pub static MEMBER_ROLE: Enum =
+    Enum { name: "ProjectRole", values: &["owner", "maintainer", "member", "viewer"] };
 
 pub(super) static PROJECT: Declaration = Declaration {
     hidden: &["deleted_at"],

@@ -5,7 +5,8 @@ use crate::model::entity::{
     RelationDeclaration::{Many, One},
 };
 
-static STATUS: Enum =
+/// How a task stands.
+pub static STATUS: Enum =
     Enum { name: "TaskStatus", values: &["pending", "processing", "completed", "failed", "cancelled"] };
 
 pub(super) static TASK: Declaration = Declaration {

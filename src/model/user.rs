@@ -3,7 +3,7 @@
 use crate::model::entity::{Declaration, Enum, RelationDeclaration::Many};
 
 /// What a person may do.
-pub(super) static ROLE: Enum = Enum { name: "UserRole", values: &["viewer", "analyst", "agent", "admin"] };
+pub static ROLE: Enum = Enum { name: "UserRole", values: &["viewer", "analyst", "agent", "admin"] };
 
 pub(super) static USER: Declaration = Declaration {
     // Preferences are the person's own business.

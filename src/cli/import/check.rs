@@ -6,19 +6,22 @@ use chrono::{DateTime, Datelike, Utc};
 use serde_json::Value;
 
 use super::format::Problem;
+use crate::model::entity::Enum;
 use crate::model::import::record::Record;
 use crate::model::import::row::{
     Agent, Chain, ChainLink, Evidence, EvidenceRelation, Project, Task, TaskAttachment, TaskComment,
     TaskResult, User,
 };
+use crate::model::{agent, chain, evidence, project, task, user};
 
 /// The first problem of a row, if it has one.
 pub(super) fn check(record: &Record) -> Result<(), Problem> {
     let field = match record {
         Record::User(row) => user(row),
         Record::Project(row) => project(row),
-        Record::ProjectMember(row) => one_of("role", &row.role, &["owner", "maintainer", "member", "viewer"])
-            .and(time("createdAt", row.created_at)),
+        Record::ProjectMember(row) => {
+            one_of("role", &row.role, &project::MEMBER_ROLE).and(time("createdAt", row.created_at))
+        }
         Record::Agent(row) => agent(row),
         Record::Task(row) => task(row),
         Record::TaskResult(row) => task_result(row),
@@ -44,7 +47,7 @@ fn user(row: &User) -> Checked {
     text("username", &row.username, 1..=100)?;
     text("displayName", &row.display_name, 1..=200)?;
     maybe("email", row.email.as_deref(), 1..=320)?;
-    one_of("role", &row.role, &["viewer", "analyst", "agent", "admin"])?;
+    one_of("role", &row.role, &user::ROLE)?;
     maybe("githubLogin", row.github_login.as_deref(), 1..=100)?;
     time("lastSeenAt", row.last_seen_at)?;
     time("createdAt", row.created_at)
@@ -54,7 +57,7 @@ fn project(row: &Project) -> Checked {
     text("slug", &row.slug, 1..=100)?;
     text("name", &row.name, 1..=200)?;
     maybe("description", row.description.as_deref(), LONG)?;
-    one_of("status", &row.status, &["active", "paused", "archived"])?;
+    one_of("status", &row.status, &project::STATUS)?;
     maybe("repositoryUrl", row.repository_url.as_deref(), URL)?;
     maybe("defaultBranch", row.default_branch.as_deref(), 1..=255)?;
     words("techStack", &row.tech_stack)?;
@@ -66,7 +69,7 @@ fn agent(row: &Agent) -> Checked {
     text("agentType", &row.agent_type, 1..=50)?;
     text("agentVersion", &row.agent_version, 1..=50)?;
     maybe("description", row.description.as_deref(), LONG)?;
-    one_of("status", &row.status, &["active", "inactive", "maintenance"])?;
+    one_of("status", &row.status, &agent::STATUS)?;
     maybe("endpointUrl", row.endpoint_url.as_deref(), URL)?;
     maybe("healthCheckUrl", row.health_check_url.as_deref(), URL)?;
     words("capabilities", &row.capabilities)?;
@@ -78,7 +81,7 @@ fn agent(row: &Agent) -> Checked {
 fn task(row: &Task) -> Checked {
     text("title", &row.title, 1..=500)?;
     text("intent", &row.intent, 1..=100)?;
-    one_of("status", &row.status, &["pending", "processing", "completed", "failed", "cancelled"])?;
+    one_of("status", &row.status, &task::STATUS)?;
     number("priority", row.priority.into(), 1, 5)?;
     maybe("category", row.category.as_deref(), 1..=100)?;
     words("tags", &row.tags)?;
@@ -131,33 +134,12 @@ fn task_attachment(row: &TaskAttachment) -> Checked {
     time("createdAt", row.created_at)
 }
 
-const SOURCE_TYPES: [&str; 18] = [
-    "code_analysis",
-    "test_result",
-    "ai_model_output",
-    "security_advisory",
-    "documentation",
-    "commit",
-    "pull_request",
-    "issue",
-    "log",
-    "metric",
-    "user_feedback",
-    "web_page",
-    "research_paper",
-    "api_response",
-    "patch",
-    "affected_functions",
-    "dataset",
-    "other",
-];
-
 fn evidence(row: &Evidence) -> Checked {
     text("title", &row.title, 1..=500)?;
     text("content", &row.content, 1..=1_000_000)?;
-    one_of("sourceType", &row.source_type, &SOURCE_TYPES)?;
+    one_of("sourceType", &row.source_type, &evidence::SOURCE_TYPE)?;
     maybe("sourceUrl", row.source_url.as_deref(), URL)?;
-    one_of("domain", &row.domain, &["general", "financial", "legal", "social"])?;
+    one_of("domain", &row.domain, &evidence::DOMAIN)?;
     share("credibilityScore", row.credibility_score)?;
     maybe("verificationNote", row.verification_note.as_deref(), LONG)?;
     maybe("language", row.language.as_deref(), 1..=35)?;
@@ -172,7 +154,7 @@ fn evidence_relation(row: &EvidenceRelation) -> Checked {
     if row.from == row.to {
         return Err(("to", "evidence cannot be related to itself".to_owned()));
     }
-    one_of("kind", &row.kind, &["supports", "contradicts", "derives_from", "duplicates", "related"])?;
+    one_of("kind", &row.kind, &evidence::RELATION_KIND)?;
     share("strength", row.strength)?;
     maybe("note", row.note.as_deref(), LONG)?;
     time("createdAt", row.created_at)
@@ -181,7 +163,7 @@ fn evidence_relation(row: &EvidenceRelation) -> Checked {
 fn chain(row: &Chain) -> Checked {
     text("claim", &row.claim, 1..=5_000)?;
     maybe("conclusion", row.conclusion.as_deref(), LONG)?;
-    one_of("status", &row.status, &["open", "concluded", "rejected"])?;
+    one_of("status", &row.status, &chain::STATUS)?;
     row.confidence.map_or(Ok(()), |confidence| share("confidence", confidence))?;
     time("concludedAt", row.concluded_at)?;
     time("createdAt", row.created_at)
@@ -192,7 +174,7 @@ fn chain_link(row: &ChainLink) -> Checked {
         return Err(("parent", "a link cannot follow from itself".to_owned()));
     }
     number("position", row.position.into(), 0, i32::MAX.into())?;
-    one_of("role", &row.role, &["premise", "support", "contradiction", "context", "conclusion"])?;
+    one_of("role", &row.role, &chain::LINK_ROLE)?;
     maybe("rationale", row.rationale.as_deref(), LONG)?;
     time("createdAt", row.created_at)
 }
@@ -228,11 +210,11 @@ fn words(field: &'static str, values: &[String]) -> Checked {
     if values.iter().any(String::is_empty) { Err((field, "an entry is empty".to_owned())) } else { Ok(()) }
 }
 
-fn one_of(field: &'static str, value: &str, allowed: &[&str]) -> Checked {
-    if allowed.contains(&value) {
+fn one_of(field: &'static str, value: &str, allowed: &Enum) -> Checked {
+    if allowed.values.contains(&value) {
         Ok(())
     } else {
-        Err((field, format!("{value:?} is not one of {}", allowed.join(", "))))
+        Err((field, format!("{value:?} is not one of {}", allowed.values.join(", "))))
     }
 }
 
