@@ -13,6 +13,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use evidence_gateway::app::App;
+use evidence_gateway::changes::indexer;
 use evidence_gateway::cli::import::{Options, Source, run};
 use evidence_gateway::config::{Config, Secret};
 use evidence_gateway::http;
@@ -217,7 +218,9 @@ impl Gateway {
         let listener = TcpListener::bind(app.config.listen).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = tokio::spawn(async move {
-            http::serve(app, listener, std::future::pending()).await.unwrap();
+            let serving = http::serve(app.clone(), listener, std::future::pending());
+            let (served, ()) = tokio::join!(serving, indexer::run(app));
+            served.unwrap();
         });
         // A gateway of this machine answers at once or is broken.
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().unwrap();

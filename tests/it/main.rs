@@ -10,6 +10,7 @@ mod cases;
 mod http;
 mod paging;
 mod permissions;
+mod search;
 
 mod faults;
 
