@@ -105,9 +105,10 @@ async fn indexed(database: &Database, dir: &Path) -> Gateway {
     let gateway = Gateway::start(&database.url, &settings, Access::Tokens(secret())).await;
     let gateway = gateway.keeping(&Viewer::admin());
     let rows = &column(&database.url, "select count(*) from evidence where deleted_at is null").await[0];
+    let rows: i64 = rows.parse().unwrap();
     for _ in 0..600 {
         let state: Value = gateway.get("/health/ready").await.json().await.unwrap();
-        if state["stores"]["vectors"]["indexed"].to_string() == *rows {
+        if state["stores"]["vectors"]["indexed"] == rows {
             return gateway;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
