@@ -1,9 +1,11 @@
 //! The schema and its one door: a request in, the bytes of an answer out. Parsing, validation and introspection
 //! are async-graphql's; what touches rows is resolved here, a level at a time.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use async_graphql::{EmptyMutation, EmptySubscription, Request, Schema, ServerError, Value};
+use async_graphql::{
+    EmptyMutation, EmptySubscription, Request, SDLExportOptions, Schema, ServerError, Value,
+};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
@@ -66,14 +68,17 @@ impl Graph {
     }
 
     /// The schema in the schema definition language.
-    pub fn sdl() -> String {
-        let schema = Schema::build(Query, EmptyMutation, EmptySubscription).finish();
-        let options =
-            async_graphql::SDLExportOptions::new().sorted_fields().sorted_enum_items().include_specified_by();
-        let sdl = schema.sdl_with_options(options);
-        let mut text = sdl.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
-        text.push('\n');
-        text
+    pub fn sdl() -> &'static str {
+        // It is one text for the life of the process, and clients ask for it by HTTP.
+        static SDL: LazyLock<String> = LazyLock::new(|| {
+            let schema = Schema::build(Query, EmptyMutation, EmptySubscription).finish();
+            let options = SDLExportOptions::new().sorted_fields().sorted_enum_items().include_specified_by();
+            let sdl = schema.sdl_with_options(options);
+            let mut text = sdl.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+            text.push('\n');
+            text
+        });
+        &SDL
     }
 
     /// Executes a request for a viewer.

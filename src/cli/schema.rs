@@ -24,7 +24,7 @@ impl Schema {
     pub fn run(self) -> Result<()> {
         let schema = Graph::sdl();
         if !self.check {
-            return print(&schema);
+            return print(schema);
         }
         let name = self.file.display();
         let committed = std::fs::read_to_string(&self.file)
