@@ -20,7 +20,7 @@ pub(crate) const MAX_TEXT: usize = 10_000;
 /// Keys of one order at most.
 const MAX_ORDER_KEYS: usize = 5;
 
-/// Reads `first`, `after`, `last`, `before`, `filter` and `orderBy`.
+/// Reads `first`, `after`, `last`, `before`, `filter` and `orderBy`; `argument` gives none for null.
 pub(crate) fn read_page(
     ty: TypeId,
     default_order: &[OrderBy],
@@ -28,12 +28,11 @@ pub(crate) fn read_page(
     cursors: &CursorKey,
     argument: &dyn Fn(&str) -> Option<Value>,
 ) -> Result<Page> {
-    let given = |name: &str| argument(name).filter(|value| *value != Value::Null);
-    let order = match given("orderBy") {
+    let order = match argument("orderBy") {
         Some(value) => read_order(ty, value)?,
         None => default_order.to_vec(),
     };
-    let (first, last) = (given("first"), given("last"));
+    let (first, last) = (argument("first"), argument("last"));
     if first.is_some() && last.is_some() {
         return Err(Error::bad_input("last", "first and last cannot be asked for at once"));
     }
@@ -45,14 +44,14 @@ pub(crate) fn read_page(
     };
     let cursor = |name: &str| {
         // A cursor has a bound of its own: it holds the values of its order, which may be long texts.
-        let text = given(name).map(|value| match value {
+        let text = argument(name).map(|value| match value {
             Value::String(text) => Ok(text),
             _ => Err(Error::bad_input(name, "is not a String")),
         });
         text.map(|text| cursors.decode(name, &text?, &graph().types[ty], &order)).transpose()
     };
     let (after, before) = (cursor("after")?, cursor("before")?);
-    let filter = given("filter").map(|value| read_filter(ty, value, "filter")).transpose()?;
+    let filter = argument("filter").map(|value| read_filter(ty, value, "filter")).transpose()?;
     Ok(Page { size, peek: false, backward, after, before, order, filter })
 }
 
@@ -67,10 +66,7 @@ pub(crate) fn read_size(value: Value, path: &str, max: u32) -> Result<u32> {
 }
 
 fn read_order(ty: TypeId, value: Value) -> Result<Vec<OrderBy>> {
-    let items = match value {
-        Value::List(items) => items,
-        one => vec![one],
-    };
+    let items = items(value);
     if items.len() > MAX_ORDER_KEYS {
         return Err(Error::bad_input("orderBy", format!("has more than {MAX_ORDER_KEYS} keys")));
     }
@@ -103,6 +99,14 @@ pub(crate) fn object(value: Value, path: &str) -> Result<IndexMap<Name, Value>> 
     match value {
         Value::Object(members) => Ok(members),
         _ => Err(Error::bad_input(path, "is not an object")),
+    }
+}
+
+/// The items of a list; a single value stands for a list of one.
+pub(crate) fn items(value: Value) -> Vec<Value> {
+    match value {
+        Value::List(items) => items,
+        one => vec![one],
     }
 }
 
@@ -167,10 +171,7 @@ fn read_time(text: &str) -> Option<DateTime<Utc>> {
 
 /// A list of values of a column's type; a single value stands for a list of one.
 pub(crate) fn read_list(ty: ColumnType, value: Value, path: &str) -> Result<Bind> {
-    let items = match value {
-        Value::List(items) => items,
-        one => vec![one],
-    };
+    let items = items(value);
     if items.len() > MAX_LIST {
         return Err(Error::bad_input(path, format!("has more than {MAX_LIST} values")));
     }

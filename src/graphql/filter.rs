@@ -3,7 +3,7 @@
 use async_graphql::Value;
 
 use crate::error::{Error, Result};
-use crate::graphql::arguments::{object, read_list, read_scalar, read_text};
+use crate::graphql::arguments::{items, object, read_list, read_scalar, read_text};
 use crate::model::entity::{Column, ColumnType, Relation, RelationKind, TypeId};
 use crate::model::filter::{Filter, Quantifier, Test};
 use crate::model::graph;
@@ -133,11 +133,7 @@ impl Reader {
     }
 
     fn list(&mut self, ty: TypeId, value: Value, path: &str) -> Result<Vec<Filter>> {
-        let items = match value {
-            Value::List(items) => items,
-            one => vec![one],
-        };
-        let numbered = items.into_iter().enumerate();
+        let numbered = items(value).into_iter().enumerate();
         numbered.map(|(n, item)| self.filter(ty, item, &format!("{path}.{n}"))).collect()
     }
 

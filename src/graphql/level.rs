@@ -34,6 +34,7 @@ pub(crate) enum Child {
 }
 
 /// Pages with all that was loaded for their rows.
+#[derive(Default)]
 pub(crate) struct Pages {
     pub(crate) pages: Vec<PageRows>,
     pub(crate) rows: Vec<RowRef>,
@@ -151,12 +152,7 @@ async fn resolve_many(
         _ => Ok(HashMap::new()),
     };
     let (loaded, counts) = futures_util::try_join!(load(rows), load(count))?;
-    let mut pages = Pages {
-        pages: Vec::with_capacity(keys.len()),
-        rows: Vec::new(),
-        scores: Vec::new(),
-        objects: Vec::new(),
-    };
+    let mut pages = Pages::default();
     for key in &keys {
         let mut page =
             loaded.get(key).map(|rows| take_page(connection, rows, &mut pages.rows)).unwrap_or_default();
@@ -187,12 +183,7 @@ async fn resolve_list(
 ) -> Result<Child, Error> {
     let (keys, places) = distinct_keys(parents, key);
     let loaded = if keys.is_empty() { HashMap::new() } else { loaders.load(sql, keys.clone()).await? };
-    let mut pages = Pages {
-        pages: Vec::with_capacity(keys.len()),
-        rows: Vec::new(),
-        scores: Vec::new(),
-        objects: Vec::new(),
-    };
+    let mut pages = Pages::default();
     for key in &keys {
         let (start, len) = (pages.rows.len(), loaded.get(key).map_or(0, Loaded::len));
         pages

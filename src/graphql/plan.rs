@@ -6,7 +6,7 @@ use async_graphql::{Pos, Value};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::graphql::arguments::{read_name, read_page, read_size};
+use crate::graphql::arguments::{items, read_name, read_page, read_size};
 use crate::graphql::document::{Document, Selected};
 use crate::graphql::search::Question;
 use crate::model::aggregate::{DEFAULT_GROUPS, MAX_GROUPS, aggregate as aggregate_sql};
@@ -151,6 +151,18 @@ impl Planner<'_> {
         ObjectPlan { name: &graph().types[ty].name, fields, relations }
     }
 
+    /// Plans an object whose rows are read by a statement of their own.
+    pub(crate) fn lone_object(&self, ty: TypeId, selected: &Selected<'_>) -> (Projection, ObjectPlan) {
+        let mut projection = Projection::default();
+        let object = self.object(ty, &selected.sets(), &mut projection);
+        (projection, object)
+    }
+
+    /// An argument that was given; null stands for none.
+    pub(crate) fn argument(&self, selected: &Selected<'_>, name: &str) -> Option<Value> {
+        self.document.argument(&selected.first().node, name).filter(|value| *value != Value::Null)
+    }
+
     fn fields(
         &self,
         ty: TypeId,
@@ -201,8 +213,7 @@ impl Planner<'_> {
         };
         let shape = match &relation.kind {
             RelationKind::One { .. } => {
-                let mut projection = Projection::default();
-                let object = self.object(relation.target, &selected.sets(), &mut projection);
+                let (projection, object) = self.lone_object(relation.target, selected);
                 Shape::One { sql: by_ids(self.viewer, relation.target, &projection, None), object }
             }
             RelationKind::Many { order, .. } => {
@@ -217,8 +228,7 @@ impl Planner<'_> {
             }
             RelationKind::Lineage => {
                 let walk = self.walk(selected)?;
-                let mut projection = Projection::default();
-                let object = self.object(relation.target, &selected.sets(), &mut projection);
+                let (projection, object) = self.lone_object(relation.target, selected);
                 Shape::List { sql: lineage(self.viewer, &projection, &walk), object }
             }
             RelationKind::Groups => self.groups(relation.target, selected)?,
@@ -233,7 +243,7 @@ impl Planner<'_> {
         order: &[OrderBy],
         selected: &Selected<'_>,
     ) -> Result<ConnectionPlan> {
-        let argument = |name: &str| self.document.argument(&selected.first().node, name);
+        let argument = |name: &str| self.argument(selected, name);
         let page = read_page(ty, order, self.max_page_size, self.cursors, &argument)?;
         let meta = &graph().types[ty];
         let (name, edge_name) = (format!("{}Connection", meta.name), format!("{}Edge", meta.name));
@@ -351,12 +361,10 @@ impl Planner<'_> {
         let grouping = self.grouping.as_ref().ok_or_else(missing)?;
         let table = graph().types[grouping.entity].table.as_ref();
         let aggregate = table.and_then(|table| table.aggregate.as_ref()).ok_or_else(missing)?;
-        let first =
-            self.document.argument(&selected.first().node, "first").filter(|value| *value != Value::Null);
+        let first = self.argument(selected, "first");
         let first = first.map(|value| read_size(value, "first", MAX_GROUPS)).transpose()?;
         let first = first.unwrap_or(DEFAULT_GROUPS);
-        let mut projection = Projection::default();
-        let object = self.object(group, &selected.sets(), &mut projection);
+        let (projection, object) = self.lone_object(group, selected);
         let by = Some((&grouping.by[..], first));
         let filter = grouping.filter.as_ref();
         let sql = aggregate_sql(self.viewer, grouping.entity, aggregate, &projection, by, filter);
@@ -364,19 +372,15 @@ impl Planner<'_> {
     }
 
     fn walk(&self, selected: &Selected<'_>) -> Result<Walk> {
-        let given = |value: &Value| *value != Value::Null;
-        let argument = |name: &str| self.document.argument(&selected.first().node, name).filter(given);
-        let direction = argument("direction").and_then(read_name).unwrap_or_else(|| "UP".to_owned());
+        let direction =
+            self.argument(selected, "direction").and_then(read_name).unwrap_or_else(|| "UP".to_owned());
         let direction = direction.to_ascii_lowercase();
         if !DIRECTION.values.contains(&direction.as_str()) {
             return Err(Error::bad_input("direction", "is neither UP nor DOWN nor BOTH"));
         }
-        let depth = argument("depth").map(|value| read_size(value, "depth", MAX_DEPTH)).transpose()?;
-        let kinds = match argument("kinds") {
-            None => Vec::new(),
-            Some(Value::List(kinds)) => kinds,
-            Some(one) => vec![one],
-        };
+        let depth =
+            self.argument(selected, "depth").map(|value| read_size(value, "depth", MAX_DEPTH)).transpose()?;
+        let kinds = self.argument(selected, "kinds").map(items).unwrap_or_default();
         Ok(Walk {
             up: direction != "down",
             down: direction != "up",

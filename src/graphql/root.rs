@@ -10,11 +10,11 @@ use async_graphql::{Context, ContextSelectionSet, ObjectType, OutputType, Positi
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::graphql::arguments::{MAX_LIST, read_name, read_size, read_text, read_uuid};
+use crate::graphql::arguments::{MAX_LIST, items, read_name, read_size, read_text, read_uuid};
 use crate::graphql::document::{Document, Selected};
 use crate::graphql::filter::read_filter;
 use crate::graphql::level::resolve;
-use crate::graphql::plan::{Grouping, ObjectPlan, Planner, RelationPlan, Shape, Slot};
+use crate::graphql::plan::{Grouping, Planner, RelationPlan, Shape, Slot};
 use crate::graphql::search::{MAX_QUERY, Question};
 use crate::graphql::types::meta::add_object;
 use crate::graphql::types::register;
@@ -24,7 +24,7 @@ use crate::model::aggregate::{MAX_GROUP_KEYS, aggregate};
 use crate::model::entity::{Aggregate, TypeId};
 use crate::model::graph;
 use crate::model::page::{DEFAULT_PAGE_SIZE, Page};
-use crate::model::select::{Projection, by_ids, count, page};
+use crate::model::select::{by_ids, count, page};
 use crate::store::db::rows::{RowRef, RowSet};
 
 /// The root of all queries.
@@ -182,27 +182,13 @@ impl Planner<'_> {
         Ok(RelationPlan { key: 0, shape })
     }
 
-    fn lone_object(&self, ty: TypeId, selected: &Selected<'_>) -> (Projection, ObjectPlan) {
-        let mut projection = Projection::default();
-        let object = self.object(ty, &selected.sets(), &mut projection);
-        (projection, object)
-    }
-
-    fn argument(&self, selected: &Selected<'_>, name: &str) -> Option<Value> {
-        self.document.argument(&selected.first().node, name).filter(|value| *value != Value::Null)
-    }
-
     fn id(&self, selected: &Selected<'_>) -> Result<Uuid> {
         let id = self.argument(selected, "id").unwrap_or_default();
         read_uuid(&id, "id")
     }
 
     fn ids(&self, selected: &Selected<'_>) -> Result<Vec<Uuid>> {
-        let ids = match self.argument(selected, "ids") {
-            Some(Value::List(ids)) => ids,
-            Some(one) => vec![one],
-            None => Vec::new(),
-        };
+        let ids = self.argument(selected, "ids").map(items).unwrap_or_default();
         if ids.len() > MAX_LIST {
             return Err(Error::bad_input("ids", format!("has more than {MAX_LIST} values")));
         }
@@ -223,20 +209,15 @@ impl Planner<'_> {
 
     fn aggregate(&self, entity: TypeId, meta: &'static Aggregate, selected: &Selected<'_>) -> Result<Shape> {
         let grouping = self.grouping(entity, meta, selected)?;
-        let inner = Planner {
-            document: self.document,
-            viewer: self.viewer,
-            cursors: self.cursors,
-            max_page_size: self.max_page_size,
-            grouping: Some(grouping.clone()),
-        };
+        let filter = grouping.filter.clone();
+        let inner = Planner { grouping: Some(grouping), ..*self };
         let (projection, object) = inner.lone_object(meta.totals, selected);
-        let sql = aggregate(self.viewer, entity, meta, &projection, None, grouping.filter.as_ref());
         if projection.columns().is_empty() {
             // Only groups are asked for: the totals' row is there without a statement.
             let row = RootRow(Vec::new()).finish();
             return Ok(Shape::Made { row, object });
         }
+        let sql = aggregate(self.viewer, entity, meta, &projection, None, filter.as_ref());
         Ok(Shape::One { sql, object })
     }
 
@@ -245,11 +226,7 @@ impl Planner<'_> {
             .argument(selected, "filter")
             .map(|value| read_filter(entity, value, "filter"))
             .transpose()?;
-        let by = match self.argument(selected, "groupBy") {
-            Some(Value::List(by)) => by,
-            Some(one) => vec![one],
-            None => Vec::new(),
-        };
+        let by = self.argument(selected, "groupBy").map(items).unwrap_or_default();
         if by.len() > MAX_GROUP_KEYS {
             return Err(Error::bad_input("groupBy", format!("has more than {MAX_GROUP_KEYS} keys")));
         }

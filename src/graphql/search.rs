@@ -44,7 +44,7 @@ pub(crate) async fn search(
     connection: &ConnectionPlan,
 ) -> Result<Pages> {
     let size = usize::try_from(connection.page.size).unwrap_or(usize::MAX);
-    let mut pages = Pages { pages: Vec::new(), rows: Vec::new(), scores: Vec::new(), objects: Vec::new() };
+    let mut pages = Pages::default();
     let vector = loaders.searcher.embedder.embed_query(&question.query).await?;
     let (mut offset, mut window) = (0, size + SPARE);
     while pages.rows.len() < size && offset < WINDOW_MAX {

@@ -96,7 +96,8 @@ fn join(filters: &[Filter], word: &str, empty: &str, scope: &mut Scope<'_>, t: &
 /// `select from` the visible related rows of the row `t` that satisfy `filter`.
 fn write_related(relation: &Relation, scope: &mut Scope<'_>, t: &str, filter: &Filter, sql: &mut Sql) {
     let inner = scope.alias();
-    scope.write_from(relation.target, &inner, sql);
+    sql.push("select");
+    scope.write_table(relation.target, &inner, sql);
     sql.push(" and ");
     match &relation.kind {
         RelationKind::One { key } => {

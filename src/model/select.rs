@@ -64,13 +64,6 @@ impl<'a> Scope<'a> {
         format!("t{}", self.aliases)
     }
 
-    /// Writes `select from <table> <alias> where <visible>`, to be continued with a list before `from` or an
-    /// `and` after it.
-    pub(super) fn write_from(&self, ty: TypeId, t: &str, sql: &mut Sql) {
-        sql.push("select");
-        self.write_table(ty, t, sql);
-    }
-
     /// Writes ` from <table> <alias> where <visible>`.
     pub(super) fn write_table(&self, ty: TypeId, t: &str, sql: &mut Sql) {
         let Some(table) = &graph().types[ty].table else { return };
