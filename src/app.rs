@@ -44,7 +44,7 @@ impl App {
             Vectors::Off
         };
         let searcher = Searcher { embedder, vectors };
-        let graph = Graph::new(searcher.clone(), CursorKey::new(secret), config.max_page_size);
+        let graph = Graph::new(searcher.clone(), CursorKey::new(secret), config.limits.clone());
         Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics: Arc::default() })
     }
 }

@@ -11,6 +11,10 @@ use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
 
+pub use limits::Limits;
+
+mod limits;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
@@ -38,17 +42,9 @@ pub struct Config {
     #[arg(long, env = "EVIDENCE_GATEWAY_POOL_WAIT_MS", default_value_t = 2_000, value_parser = Range(10, 60_000), global = true)]
     pub pool_wait_ms: u32,
 
-    /// How long a request may take in all, in milliseconds, 100 to 600000.
-    #[arg(long, env = "EVIDENCE_GATEWAY_REQUEST_TIMEOUT_MS", default_value_t = 10_000, value_parser = Range(100, 600_000), global = true)]
-    pub request_timeout_ms: u32,
-
-    /// Bytes of a request's body at most, 1024 to 104857600.
-    #[arg(long, env = "EVIDENCE_GATEWAY_MAX_BODY_BYTES", default_value_t = 1_048_576, value_parser = Range(1_024, 104_857_600), global = true)]
-    pub max_body_bytes: u32,
-
-    /// Rows of one page at most, 1 to 10000.
-    #[arg(long, env = "EVIDENCE_GATEWAY_MAX_PAGE_SIZE", default_value_t = 200, value_parser = Range(1, 10_000), global = true)]
-    pub max_page_size: u32,
+    /// What one request may ask for.
+    #[command(flatten)]
+    pub limits: Limits,
 
     /// How long running requests may take to finish after SIGTERM, in milliseconds, 0 to 600000.
     #[arg(long, env = "EVIDENCE_GATEWAY_GRACE_MS", default_value_t = 10_000, value_parser = Range(0, 600_000), global = true)]
@@ -133,7 +129,7 @@ fn read_choice<T: ValueEnum>(text: &str) -> std::result::Result<T, String> {
 
 /// A whole number between two others.
 #[derive(Clone)]
-struct Range(u32, u32);
+pub(super) struct Range(u32, u32);
 
 impl clap::builder::TypedValueParser for Range {
     type Value = u32;
@@ -170,13 +166,8 @@ impl Config {
         DbOptions {
             pool_size: self.pool_size,
             pool_wait: Duration::from_millis(self.pool_wait_ms.into()),
-            statement_timeout: self.request_timeout(),
+            statement_timeout: self.limits.request_timeout(),
         }
-    }
-
-    /// How long a request may take.
-    pub fn request_timeout(&self) -> Duration {
-        Duration::from_millis(self.request_timeout_ms.into())
     }
 
     /// Where the embedder's files are.

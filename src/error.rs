@@ -60,18 +60,24 @@ pub struct Error {
     code: Code,
     message: Cow<'static, str>,
     field: Option<String>,
+    limit: Option<&'static str>,
     cause: Option<Cause>,
 }
 
 impl Error {
     /// A failure with a text that is safe to show to anybody.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), field: None, cause: None }
+        Self { code, message: message.into(), field: None, limit: None, cause: None }
     }
 
     /// The client's own mistake, in the part of the request that `field` names (a path such as `filter.priority.gte`).
     pub fn bad_input(field: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
         Self { field: Some(field.into()), ..Self::new(Code::BadUserInput, message) }
+    }
+
+    /// A request beyond a limit, which `limit` names as the settings do (`max_depth`).
+    pub fn over_limit(limit: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { limit: Some(limit), ..Self::new(Code::BadUserInput, message) }
     }
 
     /// A store that does not answer.
@@ -105,6 +111,11 @@ impl Error {
     /// The part of the request that is wrong, when one part is.
     pub fn field(&self) -> Option<&str> {
         self.field.as_deref()
+    }
+
+    /// The limit that the request is beyond, when it is beyond one.
+    pub const fn limit(&self) -> Option<&'static str> {
+        self.limit
     }
 
     /// The internal half, for the log and for the operator's terminal only: each cause after the other.

@@ -3,22 +3,23 @@
 
 use std::sync::{Arc, LazyLock};
 
-use async_graphql::{
-    EmptyMutation, EmptySubscription, Request, SDLExportOptions, Schema, ServerError, Value,
-};
+use async_graphql::{EmptyMutation, EmptySubscription, Pos, SDLExportOptions, Schema, ServerError, Value};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use crate::error::{Code, Error};
-use document::fill_defaults;
+use admit::{Admitted, Parameters, Refusal};
 use loaders::Loaders;
 use root::{Outcome, Query};
 use write::{FieldError, PathSegment};
 
+use crate::config::Limits;
 use crate::graphql::search::Searcher;
 use crate::model::cursor::CursorKey;
 use crate::model::viewer::Viewer;
 use crate::store::db::Session;
+
+pub mod admit;
 
 mod root;
 mod types;
@@ -39,7 +40,7 @@ pub struct Graph {
     schema: Schema<Query, EmptyMutation, EmptySubscription>,
     cursors: CursorKey,
     searcher: Searcher,
-    max_page_size: u32,
+    limits: Arc<Limits>,
 }
 
 /// What one operation works with; async-graphql carries it to the root.
@@ -62,9 +63,11 @@ pub struct Answer {
 
 impl Graph {
     /// Builds the schema.
-    pub fn new(searcher: Searcher, cursors: CursorKey, max_page_size: u32) -> Self {
-        let schema = Schema::build(Query, EmptyMutation, EmptySubscription).finish();
-        Self { schema, cursors, searcher, max_page_size }
+    pub fn new(searcher: Searcher, cursors: CursorKey, limits: Limits) -> Self {
+        // The depth is checked on the way in; the library's own limit would only hide ours.
+        let schema =
+            Schema::build(Query, EmptyMutation, EmptySubscription).limit_recursive_depth(1_000).finish();
+        Self { schema, cursors, searcher, limits: Arc::new(limits) }
     }
 
     /// The schema in the schema definition language.
@@ -81,21 +84,33 @@ impl Graph {
         &SDL
     }
 
-    /// Executes a request for a viewer.
-    pub async fn execute(&self, mut request: Request, viewer: Viewer, session: Session) -> Answer {
+    /// Checks a request and parses it.
+    pub fn admit(&self, parameters: Parameters) -> Result<Admitted, Refusal> {
+        admit::admit(parameters, &self.limits)
+    }
+
+    /// Executes an operation for a viewer.
+    pub async fn execute(&self, admitted: Admitted, viewer: Viewer, session: Session) -> Answer {
         let loaders = Loaders::new(viewer, session, self.searcher.clone());
         let operation = Arc::new(Operation {
             loaders,
             cursors: self.cursors.clone(),
-            max_page_size: self.max_page_size,
+            max_page_size: self.limits.max_page_size,
             outcome: OnceCell::new(),
         });
-        fill_defaults(&mut request);
-        let response = self.schema.execute(request.data(Carried(operation.clone()))).await;
+        let response = self.schema.execute(admitted.request.data(Carried(operation.clone()))).await;
         let outcome = operation.outcome.get();
-        let mut errors: Vec<_> = response.errors.iter().map(ErrorBody::from_library).collect();
-        let executed = outcome.is_some() || errors.is_empty();
-        errors.extend(outcome.into_iter().flat_map(|outcome| &outcome.errors).map(ErrorBody::from_field));
+        let executed = outcome.is_some() || response.errors.is_empty();
+        let of_fields = outcome.into_iter().flat_map(|outcome| &outcome.errors);
+        let all = response.errors.len() + outcome.map_or(0, |outcome| outcome.errors.len());
+        let errors =
+            response.errors.iter().map(ErrorBody::from_library).chain(of_fields.map(ErrorBody::from_field));
+        let shown = usize::try_from(self.limits.max_errors).unwrap_or(usize::MAX);
+        let mut errors: Vec<_> = errors.take(shown).collect();
+        if all > shown {
+            let text = format!("the answer has {} more errors, which are not shown", all - shown);
+            errors.push(ErrorBody::new(&Error::over_limit("max_errors", text), &[]));
+        }
         let mut body = b"{".to_vec();
         if executed {
             body.extend_from_slice(b"\"data\":");
@@ -175,37 +190,37 @@ struct Extensions {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'static str>,
 }
 
 impl ErrorBody {
+    fn new(error: &Error, at: &[Pos]) -> Self {
+        report(error);
+        Self {
+            message: message(error),
+            locations: at.iter().map(|pos| Location { line: pos.line, column: pos.column }).collect(),
+            path: Vec::new(),
+            extensions: Extensions {
+                code: error.code().as_str(),
+                field: error.field().map(str::to_owned),
+                limit: error.limit(),
+            },
+            code: error.code(),
+        }
+    }
+
     fn from_field(error: &FieldError) -> Self {
-        report(&error.error);
         let path = error.path.iter().map(|segment| match segment {
             PathSegment::Key(key) => Segment::Key(key.clone()),
             PathSegment::Index(index) => Segment::Index(*index),
         });
-        Self {
-            message: message(&error.error),
-            locations: vec![Location { line: error.pos.line, column: error.pos.column }],
-            path: path.collect(),
-            extensions: Extensions {
-                code: error.error.code().as_str(),
-                field: error.error.field().map(str::to_owned),
-            },
-            code: error.error.code(),
-        }
+        Self { path: path.collect(), ..Self::new(&error.error, &[error.pos]) }
     }
 
     /// What the library finds wrong before execution is about the client's own document, so its text is safe.
     fn from_library(error: &ServerError) -> Self {
-        let locations = error.locations.iter();
-        Self {
-            message: error.message.clone(),
-            locations: locations.map(|pos| Location { line: pos.line, column: pos.column }).collect(),
-            path: Vec::new(),
-            extensions: Extensions { code: Code::BadUserInput.as_str(), field: None },
-            code: Code::BadUserInput,
-        }
+        Self::new(&Error::new(Code::BadUserInput, error.message.clone()), &error.locations)
     }
 }
 
@@ -224,15 +239,9 @@ fn report(error: &Error) {
 }
 
 /// The answer to a request that could not be executed at all.
-pub fn refusal(error: &Error) -> Vec<u8> {
-    let body = ErrorBody::from_field(&FieldError {
-        error: error.clone(),
-        path: Vec::new(),
-        pos: async_graphql::Pos::default(),
-    });
-    let body = ErrorBody { locations: Vec::new(), ..body };
+pub fn refusal(refusal: &Refusal) -> Vec<u8> {
     let mut json = b"{\"errors\":".to_vec();
-    append(&mut json, &[body]);
+    append(&mut json, &[ErrorBody::new(&refusal.error, &refusal.at)]);
     json.push(b'}');
     json
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -17,9 +16,10 @@ pub mod graphql;
 pub mod health;
 pub mod viewer;
 
+mod body;
+
 /// The routes.
 pub fn router(app: App) -> Router {
-    let body_limit = usize::try_from(app.config.max_body_bytes).unwrap_or(usize::MAX);
     Router::new()
         .route("/", get(console::index))
         .route("/graphiql", get(console::graphiql))
@@ -29,7 +29,6 @@ pub fn router(app: App) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .layer(DefaultBodyLimit::max(body_limit))
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::new())
         .with_state(app)

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use async_graphql::parser::types::{
     Directive, Field, FragmentDefinition, OperationDefinition, Selection, SelectionSet,
 };
-use async_graphql::{Name, Positioned, Request, Value, Variables};
+use async_graphql::{Name, Positioned, Value, Variables};
 use async_graphql_value::Value as Literal;
 
 /// One operation with all that it refers to.
@@ -136,26 +136,5 @@ impl<'a> Collected<'a> {
             Some(selected) => selected.fields.push(field),
             None => self.fields.push(Selected { key, fields: vec![field] }),
         }
-    }
-}
-
-/// Gives variables that were not given their defaults. The library does so when a resolver reads an argument, but
-/// takes a `@skip` or `@include` that is left to a default for false.
-pub(crate) fn fill_defaults(request: &mut Request) {
-    let name = request.operation_name.clone();
-    // What cannot be parsed, or not be chosen, the library refuses by itself.
-    let Ok(document) = request.parsed_query() else { return };
-    let chosen = document.operations.iter().find(|(operation, _)| match (&name, operation) {
-        (Some(name), Some(operation)) => operation.as_str() == name,
-        (name, _) => name.is_none(),
-    });
-    let definitions = chosen.map(|(_, operation)| &operation.node.variable_definitions);
-    let defaults = definitions.into_iter().flatten().filter_map(|definition| {
-        let default = definition.node.default_value.as_ref()?;
-        Some((definition.node.name.node.clone(), default.node.clone()))
-    });
-    let defaults: Vec<_> = defaults.collect();
-    for (name, default) in defaults {
-        request.variables.entry(name).or_insert(default);
     }
 }

@@ -1,70 +1,55 @@
 //! GraphQL over HTTP: a request's bytes become an operation, an answer becomes a response.
 
-use async_graphql::{Request, Variables};
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use async_graphql::parser::types::OperationType;
+use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::app::App;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error};
+use crate::graphql::admit::{Admitted, Parameters, Refusal};
 use crate::graphql::{Answer, refusal};
+use crate::http::body::{self, Unread};
 
 const GRAPHQL_JSON: &str = "application/graphql-response+json; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
 
-/// The parameters of a request, in a body or in a query string.
-#[derive(Debug, Deserialize)]
-struct Parameters {
-    query: Option<String>,
-    #[serde(rename = "operationName")]
-    operation_name: Option<String>,
-    variables: Option<serde_json::Map<String, serde_json::Value>>,
-    #[serde(rename = "extensions")]
-    _extensions: Option<serde_json::Map<String, serde_json::Value>>,
-}
-
 /// `POST /graphql`
-pub async fn post(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let parameters = check_content_type(&headers).and_then(|()| {
-        let body = body.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
-            }
-            status => Refusal::new(status, "the body could not be read"),
-        })?;
-        serde_json::from_slice(&body)
-            .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON"))
-    });
-    respond(&app, &headers, parameters).await
+pub async fn post(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+    let parameters = match check_content_type(&headers) {
+        Ok(()) => read_body(&app, &headers, body).await.and_then(|body| {
+            let wrong =
+                |_| Refused::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON");
+            serde_json::from_slice(&body).map_err(wrong)
+        }),
+        Err(refused) => Err(refused),
+    };
+    respond(&app, &headers, &Method::POST, parameters).await
 }
 
 /// `GET /graphql`
 pub async fn get(State(app): State<App>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
-    respond(&app, &headers, read_query_string(query.as_deref().unwrap_or_default())).await
+    let parameters = read_query_string(query.as_deref().unwrap_or_default());
+    respond(&app, &headers, &Method::GET, parameters).await
 }
 
-/// A request that is refused before it is one of GraphQL.
-struct Refusal {
+/// What is said to a request that is not executed.
+struct Refused {
     status: StatusCode,
-    error: Error,
+    refusal: Refusal,
 }
 
-impl Refusal {
+impl Refused {
     fn new(status: StatusCode, text: &'static str) -> Self {
-        Self { status, error: Error::new(Code::BadUserInput, text) }
+        Self { status, refusal: Error::new(Code::BadUserInput, text).into() }
     }
 }
 
 /// Only JSON: a form of another site cannot send it without asking first (CSRF).
-fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = given.split(';').map(str::trim);
     let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
@@ -73,60 +58,89 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     if is_json && charset.is_none_or(|(_, charset)| charset.trim_matches('"').eq_ignore_ascii_case("utf-8")) {
         return Ok(());
     }
-    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content type must be application/json"))
+    Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content type must be application/json"))
 }
 
-fn read_query_string(query: &str) -> Result<Parameters, Refusal> {
-    let mut parameters = Parameters { query: None, operation_name: None, variables: None, _extensions: None };
+async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
+    let limit = usize::try_from(app.config.limits.max_body_bytes).unwrap_or(usize::MAX);
+    body::read(headers, body, limit).await.map_err(|error| match error {
+        Unread::TooLarge => Refused {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            refusal: Error::over_limit("max_body_bytes", format!("the body has more than {limit} bytes"))
+                .into(),
+        },
+        Unread::Broken => Refused::new(StatusCode::BAD_REQUEST, "the body could not be read"),
+    })
+}
+
+fn read_query_string(query: &str) -> Result<Parameters, Refused> {
+    let mut parameters = Parameters::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let json = |text: String| {
+            let wrong =
+                |_| Refused::new(StatusCode::BAD_REQUEST, "variables and extensions must be JSON objects");
+            RawValue::from_string(text).map(Some).map_err(wrong)
+        };
         match name.as_ref() {
             "query" => parameters.query = Some(value.into_owned()),
-            "operationName" if !value.is_empty() => parameters.operation_name = Some(value.into_owned()),
-            "variables" if !value.is_empty() => {
-                let variables = serde_json::from_str(&value);
-                let wrong = |_| Refusal::new(StatusCode::BAD_REQUEST, "variables are not a JSON object");
-                parameters.variables = variables.map_err(wrong)?;
-            }
+            "operationName" => parameters.operation_name = Some(value.into_owned()),
+            "variables" if !value.is_empty() => parameters.variables = json(value.into_owned())?,
+            "extensions" if !value.is_empty() => parameters.extensions = json(value.into_owned())?,
             _ => {}
         }
     }
     Ok(parameters)
 }
 
-async fn respond(app: &App, headers: &HeaderMap, parameters: Result<Parameters, Refusal>) -> Response {
+async fn respond(
+    app: &App,
+    headers: &HeaderMap,
+    method: &Method,
+    parameters: Result<Parameters, Refused>,
+) -> Response {
     let Some(modern) = negotiate(headers) else {
         let text = "Accept must allow application/graphql-response+json or application/json";
-        return refuse(&Refusal::new(StatusCode::NOT_ACCEPTABLE, text), true);
+        return refuse(&Refused::new(StatusCode::NOT_ACCEPTABLE, text), true);
     };
-    let request = parameters.and_then(|parameters| {
-        let query = parameters.query.filter(|query| !query.trim().is_empty());
-        let query = query.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "the request has no query"))?;
-        let variables = serde_json::Value::Object(parameters.variables.unwrap_or_default());
-        let request = Request::new(query).variables(Variables::from_json(variables));
-        Ok(match parameters.operation_name {
-            Some(name) => request.operation_name(name),
-            None => request,
-        })
-    });
-    let viewer = app.access.viewer(headers);
-    match (viewer, request) {
-        (Err(error), _) => refuse(&Refusal { status: StatusCode::UNAUTHORIZED, error }, modern),
-        (_, Err(refusal)) => refuse(&refusal, modern),
-        (Ok(viewer), Ok(request)) => {
-            let session = app.db.session();
-            let run = app.graph.execute(request, viewer, session.clone());
-            let answer = tokio::time::timeout(app.config.request_timeout(), run).await;
-            let failed = answer.as_ref().map_or(true, |answer| !answer.codes.is_empty());
-            app.metrics.count_request(failed, session.statements());
-            match answer {
-                Ok(answer) => send(answer, modern),
-                Err(_) => {
-                    let error = Error::new(Code::Timeout, "the request took longer than its limit");
-                    refuse(&Refusal { status: StatusCode::GATEWAY_TIMEOUT, error }, modern)
-                }
-            }
+    // Who it is comes first: strangers learn nothing of what is wrong with a request.
+    let admitted = match app.access.viewer(headers) {
+        Err(error) => Err(Refused { status: StatusCode::UNAUTHORIZED, refusal: error.into() }),
+        Ok(viewer) => admit(app, method, modern, parameters).map(|admitted| (viewer, admitted)),
+    };
+    let (viewer, admitted) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refused) => return refuse(&refused, modern),
+    };
+    let session = app.db.session();
+    let run = app.graph.execute(admitted, viewer, session.clone());
+    let answer = tokio::time::timeout(app.config.limits.request_timeout(), run).await;
+    let failed = answer.as_ref().map_or(true, |answer| !answer.codes.is_empty());
+    app.metrics.count_request(failed, session.statements());
+    match answer {
+        Ok(answer) => send(answer, modern),
+        Err(_) => {
+            let error = Error::new(Code::Timeout, "the request took longer than its limit");
+            refuse(&Refused { status: StatusCode::GATEWAY_TIMEOUT, refusal: error.into() }, modern)
         }
     }
+}
+
+fn admit(
+    app: &App,
+    method: &Method,
+    modern: bool,
+    parameters: Result<Parameters, Refused>,
+) -> Result<Admitted, Refused> {
+    let admitted = app.graph.admit(parameters?).map_err(|refusal| {
+        // In plain JSON whatever is a request of GraphQL is answered with 200, as clients of that type expect.
+        let good = !modern && !refusal.malformed;
+        Refused { status: if good { StatusCode::OK } else { StatusCode::BAD_REQUEST }, refusal }
+    })?;
+    if *method == Method::GET && admitted.kind != OperationType::Query {
+        // Browsers and proxies repeat a GET at will, and a link on any page sends one.
+        return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "only queries may come by GET"));
+    }
+    Ok(admitted)
 }
 
 /// Whether the client wants the media type of GraphQL (true) or plain JSON (false); `None` if it wants neither.
@@ -157,10 +171,15 @@ fn send(answer: Answer, modern: bool) -> Response {
     bytes(status, answer.body, modern)
 }
 
-fn refuse(refusal_of: &Refusal, modern: bool) -> Response {
-    let mut response = bytes(refusal_of.status, refusal(&refusal_of.error), modern);
-    if refusal_of.status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
+fn refuse(refused: &Refused, modern: bool) -> Response {
+    let mut response = bytes(refused.status, refusal(&refused.refusal), modern);
+    let header = match refused.status {
+        StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
+        StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "POST")),
+        _ => None,
+    };
+    if let Some((name, value)) = header {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
 }

@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bb8::RunError;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod,
+};
 use diesel_async::{AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::{FutureExt, TryStreamExt};
+use tokio_postgres::NoTls;
 
 use crate::config::DbOptions;
 use crate::error::{Code, Error, Result};
@@ -61,10 +64,7 @@ impl Db {
 
     /// A connection of one's own, for migrations, imports and writes.
     pub async fn connection(&self) -> Result<PooledConnection<'_, AsyncPgConnection>> {
-        self.pool.get().await.map_err(|error| match error {
-            RunError::User(cause) => Error::unavailable("PostgreSQL", cause),
-            RunError::TimedOut => Error::unavailable("PostgreSQL", "no connection became free in time"),
-        })
+        self.pool.get().await.map_err(no_connection)
     }
 
     /// Starts the session of one request.
@@ -102,23 +102,59 @@ impl Session {
     pub async fn rows(&self, sql: &Sql) -> Result<RowSet> {
         self.statements.fetch_add(1, Ordering::Relaxed);
         for _ in 0..RETRIES {
-            let mut conn = self.db.connection().await?;
-            match fetch(&mut conn, sql).await {
+            match self.attempt(sql).await {
                 Err(Failure::Lost(_)) => {}
                 Err(Failure::Other(error)) => return Err(error),
                 Ok(rows) => return Ok(rows),
             }
         }
-        let mut conn = self.db.connection().await?;
-        fetch(&mut conn, sql).await.map_err(|failure| match failure {
+        self.attempt(sql).await.map_err(|failure| match failure {
             Failure::Lost(cause) => Error::unavailable("PostgreSQL", cause),
             Failure::Other(error) => error,
         })
     }
 
+    async fn attempt(&self, sql: &Sql) -> Result<RowSet, Failure> {
+        let conn = self.db.pool.get_owned().await.map_err(|error| Failure::Other(no_connection(error)))?;
+        let mut running = Running(Some(conn));
+        let Some(conn) = &mut running.0 else { return Err(Failure::Other(Error::internal("no connection"))) };
+        let rows = fetch(conn, sql).await;
+        // It is done, and goes back to the pool as it is.
+        drop(running.0.take());
+        rows
+    }
+
     /// How many statements this request has cost so far.
     pub fn statements(&self) -> u32 {
         self.statements.load(Ordering::Relaxed)
+    }
+}
+
+fn no_connection(error: RunError<PoolError>) -> Error {
+    match error {
+        RunError::User(cause) => Error::unavailable("PostgreSQL", cause),
+        RunError::TimedOut => Error::unavailable("PostgreSQL", "no connection became free in time"),
+    }
+}
+
+/// A connection with a statement on it. Dropped while that runs (the request ran out of time, its client went
+/// away), it has PostgreSQL stop: nobody waits for the answer, and others wait for the connection.
+struct Running(Option<PooledConnection<'static, AsyncPgConnection>>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (Some(mut conn), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        runtime.spawn(async move {
+            if let Err(error) = conn.cancel_token().cancel_query(NoTls).await {
+                tracing::debug!(%error, "a statement could not be cancelled");
+            }
+            // It goes back when it is quiet, so that a late cancellation cannot hit another request's statement.
+            if let Err(error) = conn.batch_execute("select").await {
+                tracing::debug!(%error, "the last statement of a request was cancelled");
+            }
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use evidence_gateway::http::viewer::Access;
 use evidence_gateway::model::catalog::catalog;
 use evidence_gateway::model::entity::{RelationKind, screaming_case};
 use evidence_gateway::model::{enums, graph};
@@ -213,7 +214,8 @@ fn everything() -> Vec<String> {
 #[tokio::test]
 async fn everything_that_can_be_asked_is_answered() {
     let url = sample_url();
-    let gateway = Gateway::guarded(&url).await;
+    let settings = ["--max-root-fields", "1000", "--max-aliases", "1000", "--max-fields", "20000"];
+    let gateway = Gateway::start(&url, &settings, Access::Everyone).await;
     let project = id_of(&url, "projects", "moe-router").await;
     let member = gateway.viewed_by(&member(None, &[project]));
     for document in everything() {

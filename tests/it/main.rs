@@ -8,6 +8,7 @@ mod import;
 
 mod cases;
 mod http;
+mod limits;
 mod paging;
 mod permissions;
 mod search;

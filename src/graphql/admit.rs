@@ -1,0 +1,177 @@
+//! The way in: a request's parameters become an operation that may be executed, or are refused. Every check costs
+//! time in proportion to the bytes that came, whatever they say.
+
+use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::parser::{Error as SyntaxError, parse_query};
+use async_graphql::{Pos, Positioned, Request, Variables};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::config::Limits;
+use crate::error::{Code, Error, Result};
+
+mod measure;
+mod tokens;
+
+/// The parameters of a request, as GraphQL over HTTP names them.
+#[derive(Debug, Default, Deserialize)]
+pub struct Parameters {
+    /// The document.
+    pub query: Option<String>,
+    /// Which of its operations to execute.
+    #[serde(rename = "operationName")]
+    pub operation_name: Option<String>,
+    /// The variables: the JSON of an object.
+    #[serde(default, deserialize_with = "some_raw")]
+    pub variables: Option<Box<RawValue>>,
+    /// Room for more: the JSON of an object.
+    #[serde(default, deserialize_with = "some_raw")]
+    pub extensions: Option<Box<RawValue>>,
+}
+
+/// `Option<Box<RawValue>>` takes null for a value of its own.
+fn some_raw<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Ok(Some(Box::<RawValue>::deserialize(from)?).filter(|raw| raw.get() != "null"))
+}
+
+/// An operation that may be executed.
+pub struct Admitted {
+    pub(super) request: Request,
+    /// What it is; a document without the operation that was asked for is refused as a query.
+    pub kind: OperationType,
+    /// How its document names it.
+    pub name: Option<String>,
+}
+
+/// Why a request is not executed, and where in its document the reason stands, if it stands there.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The reason.
+    pub error: Error,
+    /// The places.
+    pub at: Box<[Pos]>,
+    /// Whether it is no request of GraphQL at all, whatever its document says.
+    pub malformed: bool,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, at: Box::default(), malformed: false }
+    }
+}
+
+impl Refusal {
+    fn malformed(field: &'static str, text: &'static str) -> Self {
+        Self { malformed: true, ..Error::bad_input(field, text).into() }
+    }
+}
+
+/// Checks a request against the limits and parses it.
+pub fn admit(parameters: Parameters, limits: &Limits) -> Result<Admitted, Refusal> {
+    let query = parameters.query.filter(|query| !query.trim().is_empty());
+    let query = query.ok_or_else(|| Refusal::malformed("query", "is missing"))?;
+    tokens::check_tokens(&query, limits)?;
+    if let Some(extensions) = &parameters.extensions {
+        check_json("extensions", extensions, limits)?;
+    }
+    let variables = parameters.variables.as_deref();
+    let mut variables = variables.map(|raw| read_variables(raw, limits)).transpose()?.unwrap_or_default();
+    let document = parse_query(&query).map_err(|error| syntax(&error))?;
+    let operations = document.operations.iter().count();
+    measure::over("max_operations", "operations", operations, limits.max_operations)?;
+    let name = parameters.operation_name.filter(|name| !name.is_empty());
+    let chosen = choose(&document, name.as_deref())?;
+    fill_defaults(chosen, &mut variables)?;
+    let kind = chosen.node.ty;
+    measure::check_cost(&document, &variables, limits)?;
+    let known = document.operations.iter().find(|(_, operation)| std::ptr::eq(*operation, chosen));
+    let known = known.and_then(|(name, _)| name).map(ToString::to_string);
+    let mut request = Request::new(query).variables(variables);
+    request.operation_name.clone_from(&known);
+    request.set_parsed_query(document);
+    Ok(Admitted { request, kind, name: known })
+}
+
+/// GetOperation of the specification.
+fn choose<'a>(
+    document: &'a ExecutableDocument,
+    name: Option<&str>,
+) -> Result<&'a Positioned<OperationDefinition>> {
+    let mut fitting = document
+        .operations
+        .iter()
+        .filter(|(known, _)| name.is_none_or(|name| known.is_some_and(|known| known.as_str() == name)));
+    match (fitting.next(), fitting.next(), name) {
+        (Some((_, operation)), None, _) => Ok(operation),
+        (_, _, Some(_)) => Err(Error::bad_input("operationName", "names no operation of the document")),
+        (_, _, None) => {
+            Err(Error::bad_input("operationName", "is missing: the document has several operations"))
+        }
+    }
+}
+
+/// Gives variables that were not given their defaults, and refuses a request without those that it needs. The
+/// library does neither before it reads an argument, and takes a `@skip` that is left to a default for false.
+fn fill_defaults(operation: &Positioned<OperationDefinition>, variables: &mut Variables) -> Result<()> {
+    for definition in &operation.node.variable_definitions {
+        let definition = &definition.node;
+        let name = &definition.name.node;
+        if let (None, Some(default)) = (variables.get(name), &definition.default_value) {
+            variables.insert(name.clone(), default.node.clone());
+        }
+        let missing = variables.get(name).is_none_or(|value| *value == async_graphql::Value::Null);
+        if missing && !definition.var_type.node.nullable {
+            let text = format!("is needed: its type is {}", definition.var_type.node);
+            return Err(Error::bad_input(format!("variables.{name}"), text));
+        }
+    }
+    Ok(())
+}
+
+fn read_variables(raw: &RawValue, limits: &Limits) -> Result<Variables, Refusal> {
+    check_json("variables", raw, limits)?;
+    // What the scan let through is an object of a bounded size.
+    serde_json::from_str(raw.get()).map_err(|_| Refusal::malformed("variables", "cannot be read"))
+}
+
+/// An object, not too long, with not too many lists and objects inside one another.
+fn check_json(name: &'static str, raw: &RawValue, limits: &Limits) -> Result<(), Refusal> {
+    let text = raw.get();
+    if !text.starts_with('{') {
+        return Err(Refusal::malformed(name, "is not an object"));
+    }
+    if text.len() > usize::try_from(limits.max_variables_bytes).unwrap_or(usize::MAX) {
+        let text = format!("the {name} have more than {} bytes", limits.max_variables_bytes);
+        return Err(Error::over_limit("max_variables_bytes", text).into());
+    }
+    // It is well-formed JSON already: only strings have to be told from the rest.
+    let (mut depth, mut in_string, mut escaped) = (0_u32, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth -= 1,
+            _ => {}
+        }
+        if depth > limits.max_variables_depth {
+            let most = limits.max_variables_depth;
+            let text = format!("the {name} have lists and objects inside one another more than {most} deep");
+            return Err(Error::over_limit("max_variables_depth", text).into());
+        }
+    }
+    Ok(())
+}
+
+/// What the parser expected and where is about the client's own document, so it may be said. It also draws the whole
+/// line, which may be the whole document.
+fn syntax(error: &SyntaxError) -> Refusal {
+    let text = error.to_string();
+    let reason = match error {
+        SyntaxError::Syntax { .. } => text.lines().find_map(|line| line.trim_start().strip_prefix("= ")),
+        _ => Some(text.as_str()),
+    };
+    let text = format!("the document cannot be parsed: {}", reason.unwrap_or("it is not GraphQL"));
+    Refusal { error: Error::new(Code::BadUserInput, text), at: error.positions().collect(), malformed: false }
+}
