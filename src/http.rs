@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 pub mod console;
 pub mod graphql;
 pub mod health;
+pub mod host;
 pub mod viewer;
 
 /// The routes.
@@ -29,6 +31,7 @@ pub fn router(app: App) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .layer(from_fn_with_state(app.clone(), host::guard))
         .layer(DefaultBodyLimit::max(body_limit))
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::new())

@@ -108,9 +108,17 @@ async fn respond(app: &App, headers: &HeaderMap, parameters: Result<Parameters, 
             None => request,
         })
     });
-    let viewer = app.access.viewer(headers);
+    let viewer = app.access.viewer(headers).await;
     match (viewer, request) {
-        (Err(error), _) => refuse(&Refusal { status: StatusCode::UNAUTHORIZED, error }, modern),
+        (Err(error), _) => {
+            let status = match error.code() {
+                Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+                Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+                // Nobody can be recognised while the database does not answer.
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            refuse(&Refusal { status, error }, modern)
+        }
         (_, Err(refusal)) => refuse(&refusal, modern),
         (Ok(viewer), Ok(request)) => {
             let session = app.db.session();
