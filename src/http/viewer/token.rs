@@ -138,8 +138,9 @@ fn grant(claims: &Claims, now_s: i64) -> Option<Grant> {
         Audience::Several(several) => several.iter().any(|aud| aud == ISSUER),
     };
     // A leap of f64 is far below a second for the times of the next millions of years.
-    let past =
-        |time: &serde_json::Number, skew_s| time.as_f64().is_some_and(|time| time <= (now_s + skew_s) as f64);
+    let past = |time: &serde_json::Number, skew_s| {
+        time.as_f64().is_some_and(|time| time <= now_s.saturating_add(skew_s) as f64)
+    };
     let begun = claims.nbf.iter().chain(&claims.iat).all(|time| past(time, SKEW_S));
     if claims.iss != ISSUER || !for_us || !begun || past(&claims.exp, -SKEW_S) {
         return None;
@@ -231,8 +232,8 @@ mod tests {
         }
         // What the new secret signs is nothing to a gateway that has only the old one.
         assert_eq!(read_token(&old, &good, now), None);
-        let most = Grant { projects: Some(vec![Uuid::max(); MAX_PROJECTS]), ..grant.clone() };
-        let longest = mint(&keys, &Grant { holder: Holder::Agent(Uuid::max()), ..most.clone() }, 60).unwrap();
+        let most = Grant { projects: Some(vec![Uuid::max(); MAX_PROJECTS]), ..grant };
+        let longest = mint(&keys, &Grant { holder: Holder::Agent(Uuid::max()), ..most }, 60).unwrap();
         assert!(longest.len() <= MAX_TOKEN_BYTES && read_token(&keys, &longest, now).is_some());
         let more = Grant { projects: Some(vec![Uuid::max(); MAX_PROJECTS + 1]), ..grant };
         assert!(mint(&keys, &more, 60).is_err());
