@@ -100,8 +100,11 @@ async fn seen(gateway: &Gateway, credential: &str) -> (Value, Vec<String>) {
 
 /// Every way in which a token can be wrong.
 fn wrong_tokens() -> Vec<String> {
-    let good = with_claims(&claims());
-    let parts: Vec<&str> = good.split('.').collect();
+    [wrong_headers(), wrong_claims(), wrong_texts()].concat()
+}
+
+/// Signed with the right secret, but to be read in another way.
+fn wrong_headers() -> Vec<String> {
     let jwk = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode(SECRET), "alg": "HS256"});
     let mut wrong = Vec::new();
     for alg in [
@@ -141,6 +144,12 @@ fn wrong_tokens() -> Vec<String> {
     for header in [twice, "{}", "[]", "null", "", "{", "\u{0}"] {
         wrong.push(signed(header, &claims().to_string(), SECRET));
     }
+    wrong
+}
+
+/// Signed with the right secret, but not for us, not now, or not to be understood.
+fn wrong_claims() -> Vec<String> {
+    let mut wrong = Vec::new();
     for payload in ["", "{}", "[]", "null", "{", &format!("{}x", claims()), &"[".repeat(4_000)] {
         wrong.push(signed(r#"{"alg":"HS256"}"#, payload, SECRET));
     }
@@ -175,6 +184,14 @@ fn wrong_tokens() -> Vec<String> {
         claims[name] = Value::Null;
         wrong.push(with_claims(&claims));
     }
+    wrong
+}
+
+/// Not signed with the right secret, or no token at all.
+fn wrong_texts() -> Vec<String> {
+    let good = with_claims(&claims());
+    let parts: Vec<&str> = good.split('.').collect();
+    let mut wrong = Vec::new();
     for secret in [PUBLIC_KEY, PUBLIC_KEY.trim(), "", "another secret of 32 characters or so", PREVIOUS] {
         wrong.push(signed(r#"{"alg":"HS256","typ":"JWT"}"#, &claims().to_string(), secret));
     }
