@@ -6,7 +6,7 @@ use crate::config::{Config, EmbedderKind};
 use crate::error::Result;
 use crate::graphql::Graph;
 use crate::graphql::search::Searcher;
-use crate::http::viewer::Access;
+use crate::http::viewer::{Access, Authenticator};
 use crate::model::cursor::CursorKey;
 use crate::store::db::Db;
 use crate::store::embedder::Embedder;
@@ -25,7 +25,7 @@ pub struct App {
     /// Text to vectors to hits.
     pub searcher: Searcher,
     /// Who is let in.
-    pub access: Access,
+    pub access: Authenticator,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -45,6 +45,7 @@ impl App {
         };
         let searcher = Searcher { embedder, vectors };
         let graph = Graph::new(searcher.clone(), CursorKey::new(secret), config.limits.clone());
+        let access = Authenticator::new(access, &config, db.clone());
         Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics: Arc::default() })
     }
 }

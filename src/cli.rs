@@ -15,6 +15,7 @@ pub mod import;
 pub mod migrate;
 
 pub mod doctor;
+pub mod keys;
 pub mod schema;
 pub mod token;
 
@@ -44,6 +45,9 @@ enum Command {
     Doctor,
     /// Print an access token.
     Token(token::Token),
+    /// Make, list and withdraw API keys.
+    #[command(subcommand)]
+    Keys(keys::Keys),
 }
 
 /// Runs the command that the process was started with.
@@ -57,6 +61,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Schema(schema) => schema.run(),
         Command::Doctor => doctor::run(&cli.config).await,
         Command::Token(token) => token.run(&cli.config),
+        Command::Keys(keys) => keys.run(&cli.config).await,
     }
 }
 

@@ -34,6 +34,14 @@ pub struct Config {
     #[arg(long, env = "EVIDENCE_GATEWAY_TOKEN_SECRET", hide_env_values = true, value_parser = read_token_secret, global = true)]
     pub token_secret: Option<Secret>,
 
+    /// The secret before the present one: tokens that it signed stay good, and it signs no more.
+    #[arg(long, env = "EVIDENCE_GATEWAY_TOKEN_PREVIOUS_SECRET", hide_env_values = true, value_parser = read_token_secret, global = true)]
+    pub token_previous_secret: Option<Secret>,
+
+    /// How long an API key or a user is believed without asking PostgreSQL again, in milliseconds, 0 to 10000.
+    #[arg(long, env = "EVIDENCE_GATEWAY_IDENTITY_CACHE_MS", default_value_t = 2_000, value_parser = Range(0, 10_000), global = true)]
+    pub identity_cache_ms: u32,
+
     /// Connections to PostgreSQL at most, 1 to 500.
     #[arg(long, env = "EVIDENCE_GATEWAY_POOL_SIZE", default_value_t = 16, value_parser = Range(1, 500), global = true)]
     pub pool_size: u32,
@@ -168,6 +176,11 @@ impl Config {
             pool_wait: Duration::from_millis(self.pool_wait_ms.into()),
             statement_timeout: self.limits.request_timeout(),
         }
+    }
+
+    /// How long what was looked up of an API key or a user is believed.
+    pub fn identity_lifetime(&self) -> Duration {
+        Duration::from_millis(self.identity_cache_ms.into())
     }
 
     /// Where the embedder's files are.

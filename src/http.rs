@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 pub mod console;
 pub mod graphql;
 pub mod health;
+pub mod host;
 pub mod viewer;
 
 mod body;
@@ -29,6 +31,7 @@ pub fn router(app: App) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .layer(from_fn_with_state(app.clone(), host::guard))
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::new())
         .with_state(app)

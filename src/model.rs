@@ -18,6 +18,7 @@ pub mod project;
 pub mod task;
 pub mod user;
 
+pub mod api_key;
 pub mod viewer;
 
 pub mod cursor;

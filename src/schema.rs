@@ -134,6 +134,8 @@ diesel::table! {
         last_used_at -> Nullable<Timestamptz>,
         /// When the key was created.
         created_at -> Timestamptz,
+        /// The projects that the key may see at most; null for those of its user, and for all of them if it is an administrator's.
+        project_ids -> Nullable<Array<Uuid>>,
     }
 }
 

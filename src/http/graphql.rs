@@ -19,20 +19,18 @@ const JSON: &str = "application/json; charset=utf-8";
 
 /// `POST /graphql`
 pub async fn post(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
-    let parameters = match check_content_type(&headers) {
-        Ok(()) => read_body(&app, &headers, body).await.and_then(|body| {
-            let wrong =
-                |_| Refused::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON");
-            serde_json::from_slice(&body).map_err(wrong)
-        }),
-        Err(refused) => Err(refused),
+    let parameters = async {
+        check_content_type(&headers)?;
+        let body = read_body(&app, &headers, body).await?;
+        let wrong = |_| Refused::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON");
+        serde_json::from_slice(&body).map_err(wrong)
     };
     respond(&app, &headers, &Method::POST, parameters).await
 }
 
 /// `GET /graphql`
 pub async fn get(State(app): State<App>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
-    let parameters = read_query_string(query.as_deref().unwrap_or_default());
+    let parameters = async { read_query_string(query.as_deref().unwrap_or_default()) };
     respond(&app, &headers, &Method::GET, parameters).await
 }
 
@@ -92,46 +90,54 @@ fn read_query_string(query: &str) -> Result<Parameters, Refused> {
     Ok(parameters)
 }
 
+/// Everything in its order: who it is comes first, so that strangers learn nothing of what is wrong with a request
+/// and nobody reads their bodies.
 async fn respond(
     app: &App,
     headers: &HeaderMap,
     method: &Method,
-    parameters: Result<Parameters, Refused>,
+    parameters: impl Future<Output = Result<Parameters, Refused>>,
 ) -> Response {
     let Some(modern) = negotiate(headers) else {
         let text = "Accept must allow application/graphql-response+json or application/json";
         return refuse(&Refused::new(StatusCode::NOT_ACCEPTABLE, text), true);
     };
-    // Who it is comes first: strangers learn nothing of what is wrong with a request.
-    let admitted = match app.access.viewer(headers) {
-        Err(error) => Err(Refused { status: StatusCode::UNAUTHORIZED, refusal: error.into() }),
-        Ok(viewer) => admit(app, method, modern, parameters).map(|admitted| (viewer, admitted)),
+    let served = async {
+        let viewer = in_time(app, app.access.viewer(headers)).await?.map_err(unknown)?;
+        let admitted = admit(app, method, modern, parameters.await?)?;
+        let session = app.db.session();
+        let answer = in_time(app, app.graph.execute(admitted, viewer, session.clone())).await;
+        let failed = answer.as_ref().map_or(true, |answer| !answer.codes.is_empty());
+        app.metrics.count_request(failed, session.statements());
+        answer
     };
-    let (viewer, admitted) = match admitted {
-        Ok(admitted) => admitted,
-        Err(refused) => return refuse(&refused, modern),
-    };
-    let session = app.db.session();
-    let run = app.graph.execute(admitted, viewer, session.clone());
-    let answer = tokio::time::timeout(app.config.limits.request_timeout(), run).await;
-    let failed = answer.as_ref().map_or(true, |answer| !answer.codes.is_empty());
-    app.metrics.count_request(failed, session.statements());
-    match answer {
+    match served.await {
         Ok(answer) => send(answer, modern),
-        Err(_) => {
-            let error = Error::new(Code::Timeout, "the request took longer than its limit");
-            refuse(&Refused { status: StatusCode::GATEWAY_TIMEOUT, refusal: error.into() }, modern)
-        }
+        Err(refused) => refuse(&refused, modern),
     }
 }
 
-fn admit(
-    app: &App,
-    method: &Method,
-    modern: bool,
-    parameters: Result<Parameters, Refused>,
-) -> Result<Admitted, Refused> {
-    let admitted = app.graph.admit(parameters?).map_err(|refusal| {
+/// What takes longer than a request may is dropped, and its statements are cancelled.
+async fn in_time<T>(app: &App, work: impl Future<Output = T>) -> Result<T, Refused> {
+    tokio::time::timeout(app.config.limits.request_timeout(), work).await.map_err(|_| {
+        let error = Error::new(Code::Timeout, "the request took longer than its limit");
+        Refused { status: StatusCode::GATEWAY_TIMEOUT, refusal: error.into() }
+    })
+}
+
+/// The answer to somebody who is not recognised.
+fn unknown(error: Error) -> Refused {
+    let status = match error.code() {
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        // Nobody can be recognised while the database does not answer.
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Refused { status, refusal: error.into() }
+}
+
+fn admit(app: &App, method: &Method, modern: bool, parameters: Parameters) -> Result<Admitted, Refused> {
+    let admitted = app.graph.admit(parameters).map_err(|refusal| {
         // In plain JSON whatever is a request of GraphQL is answered with 200, as clients of that type expect.
         let good = !modern && !refusal.malformed;
         Refused { status: if good { StatusCode::OK } else { StatusCode::BAD_REQUEST }, refusal }

@@ -17,8 +17,9 @@ use evidence_gateway::changes::indexer;
 use evidence_gateway::cli::import::{Options, Source, run};
 use evidence_gateway::config::{Config, Secret};
 use evidence_gateway::http;
-use evidence_gateway::http::viewer::{Access, mint};
-use evidence_gateway::model::viewer::{Projects, Role, Viewer};
+use evidence_gateway::http::viewer::Access;
+use evidence_gateway::http::viewer::token::{TokenKeys, mint};
+use evidence_gateway::model::viewer::{Credential, Grant, Holder, Projects, Role, Viewer};
 use evidence_gateway::store::db::migrations::migrate;
 use evidence_gateway::store::postgres::{PostgresOptions, PrivatePostgres};
 use serde_json::{Value, json};
@@ -297,12 +298,24 @@ pub(crate) fn secret() -> Secret {
 }
 
 pub(crate) fn token(viewer: &Viewer) -> String {
-    mint(&secret(), viewer, 3_600).unwrap()
+    let holder = match (viewer.user_id, viewer.agent_id) {
+        (Some(id), _) => Holder::User(id),
+        (None, Some(id)) => Holder::Agent(id),
+        (None, None) => Holder::Nobody,
+    };
+    let grant = Grant { holder, role: viewer.role, projects: viewer.project_ids().map(<[Uuid]>::to_vec) };
+    mint(&TokenKeys::new(&secret(), None), &grant, 3_600).unwrap()
 }
 
 /// Somebody who may see these projects, as themselves or as nobody in particular.
 pub(crate) fn member(user_id: Option<Uuid>, projects: &[Uuid]) -> Viewer {
-    Viewer { user_id, role: Role::Viewer, projects: Projects::Only(projects.into()) }
+    Viewer {
+        user_id,
+        agent_id: None,
+        role: Role::Viewer,
+        projects: Projects::Only(projects.into()),
+        credential: Credential::Token,
+    }
 }
 
 /// The ids of rows of the sample, by the names that the sample gives them.

@@ -13,6 +13,9 @@ mod paging;
 mod permissions;
 mod search;
 
+mod keys;
+mod tokens;
+
 mod faults;
 
 mod dev;

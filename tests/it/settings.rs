@@ -16,7 +16,7 @@ pub(crate) fn program() -> Command {
     command
 }
 
-fn output(command: &mut Command) -> (Option<i32>, String, String) {
+pub(crate) fn output(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
@@ -28,6 +28,7 @@ fn a_wrong_setting_is_one_line() {
     for (flag, value, allowed) in [
         ("--listen", "everywhere", "allowed is an address with a port"),
         ("--listen", "localhost:8080", "allowed is an address with a port"),
+        ("--identity-cache-ms", "10001", "allowed is a whole number from 0 to 10000"),
         ("--pool-size", "0", "allowed is a whole number from 1 to 500"),
         ("--pool-size", "many", integer),
         ("--pool-wait-ms", "9", integer),
@@ -83,6 +84,7 @@ fn secrets_are_never_printed() {
     for command in [
         program().env("EVIDENCE_GATEWAY_TOKEN_SECRET", short).arg("serve"),
         program().args(["serve", "--token-secret", short]),
+        program().args(["serve", "--token-previous-secret", short]),
         program().args(["doctor", "--embedder", "off", "--database-url", url]),
         program().args(["migrate", "--database-url", url]),
         program().args(["migrate", "--database-url", "nonsense hunter2 = "]),

@@ -74,6 +74,11 @@ impl RowSet {
         Some(i64::from_be_bytes(self.cell(row, column)?.try_into().ok()?))
     }
 
+    /// A cell of type `uuid[]`.
+    pub fn uuids(&self, row: usize, column: usize) -> Option<Vec<Uuid>> {
+        elements(self.cell(row, column)?).map(|bytes| Uuid::from_slice(bytes).ok()).collect()
+    }
+
     /// A cell of type `text`.
     pub fn text(&self, row: usize, column: usize) -> Option<&str> {
         std::str::from_utf8(self.cell(row, column)?).ok()
@@ -112,6 +117,11 @@ pub fn read_time(bytes: &[u8]) -> Option<DateTime<Utc>> {
 
 /// Reads the elements of a `text[]`, NULLs left out.
 pub fn read_texts(bytes: &[u8]) -> impl Iterator<Item = &str> {
+    elements(bytes).map_while(|bytes| std::str::from_utf8(bytes).ok())
+}
+
+/// The elements of an array of one dimension, NULLs left out.
+fn elements(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     // ndim, flags, element type, then for the one dimension its length and lower bound: 20 bytes in all.
     let mut rest = bytes.get(20..).unwrap_or_default();
     std::iter::from_fn(move || {
@@ -121,9 +131,9 @@ pub fn read_texts(bytes: &[u8]) -> impl Iterator<Item = &str> {
             match usize::try_from(length) {
                 Err(_) => rest = tail,
                 Ok(length) => {
-                    let (text, after) = tail.split_at_checked(length)?;
+                    let (element, after) = tail.split_at_checked(length)?;
                     rest = after;
-                    return std::str::from_utf8(text).ok();
+                    return Some(element);
                 }
             }
         }

@@ -107,7 +107,7 @@ export class Reference {
 
   root(field, args, target) {
     if (field === "viewer") {
-      return { role: "ADMIN", allProjects: true, userId: null };
+      return { role: "ADMIN", allProjects: true, userId: null, agentId: null };
     }
     if (field === "node") {
       return this.node(args.id);
