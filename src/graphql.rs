@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Code, Error};
 use document::fill_defaults;
+pub use document::{Chosen, chosen};
 use loaders::Loaders;
 use root::{Outcome, Query};
 use write::{FieldError, PathSegment};
@@ -19,6 +20,7 @@ use crate::graphql::search::Searcher;
 use crate::model::cursor::CursorKey;
 use crate::model::viewer::Viewer;
 use crate::store::db::Session;
+use crate::telemetry::Metrics;
 
 mod root;
 mod types;
@@ -39,6 +41,7 @@ pub struct Graph {
     schema: Schema<Query, EmptyMutation, EmptySubscription>,
     cursors: CursorKey,
     searcher: Searcher,
+    metrics: Arc<Metrics>,
     max_page_size: u32,
 }
 
@@ -62,9 +65,9 @@ pub struct Answer {
 
 impl Graph {
     /// Builds the schema.
-    pub fn new(searcher: Searcher, cursors: CursorKey, max_page_size: u32) -> Self {
+    pub fn new(searcher: Searcher, cursors: CursorKey, metrics: Arc<Metrics>, max_page_size: u32) -> Self {
         let schema = Schema::build(Query, EmptyMutation, EmptySubscription).finish();
-        Self { schema, cursors, searcher, max_page_size }
+        Self { schema, cursors, searcher, metrics, max_page_size }
     }
 
     /// The schema in the schema definition language.
@@ -83,7 +86,7 @@ impl Graph {
 
     /// Executes a request for a viewer.
     pub async fn execute(&self, mut request: Request, viewer: Viewer, session: Session) -> Answer {
-        let loaders = Loaders::new(viewer, session, self.searcher.clone());
+        let loaders = Loaders::new(viewer, session, self.searcher.clone(), self.metrics.clone());
         let operation = Arc::new(Operation {
             loaders,
             cursors: self.cursors.clone(),

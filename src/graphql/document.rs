@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use async_graphql::parser::types::{
-    Directive, Field, FragmentDefinition, OperationDefinition, Selection, SelectionSet,
+    Directive, ExecutableDocument, Field, FragmentDefinition, OperationDefinition, OperationType, Selection,
+    SelectionSet,
 };
 use async_graphql::{Name, Positioned, Request, Value, Variables};
 use async_graphql_value::Value as Literal;
@@ -139,18 +140,50 @@ impl<'a> Collected<'a> {
     }
 }
 
+/// The operation that a request chose, as logs and metrics tell of it.
+#[derive(Debug, Clone, Default)]
+pub struct Chosen {
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// `query`, `mutation` or `subscription`; empty if there is none to choose.
+    pub kind: &'static str,
+}
+
+/// Says which operation of its document a request chose.
+pub fn chosen(request: &mut Request) -> Chosen {
+    let wanted = request.operation_name.clone();
+    let document = request.parsed_query().ok();
+    let Some((name, operation)) = document.and_then(|document| choose(document, wanted.as_deref())) else {
+        return Chosen::default();
+    };
+    let kind = match operation.node.ty {
+        OperationType::Query => "query",
+        OperationType::Mutation => "mutation",
+        OperationType::Subscription => "subscription",
+    };
+    Chosen { name: name.map(ToString::to_string), kind }
+}
+
+/// The operation of that name, or the only one.
+fn choose<'a>(
+    document: &'a ExecutableDocument,
+    name: Option<&str>,
+) -> Option<(Option<&'a Name>, &'a Positioned<OperationDefinition>)> {
+    let mut operations = document.operations.iter();
+    match name {
+        Some(name) => operations.find(|(known, _)| known.is_some_and(|known| known == name)),
+        None => operations.next().filter(|_| operations.next().is_none()),
+    }
+}
+
 /// Gives variables that were not given their defaults. The library does so when a resolver reads an argument, but
 /// takes a `@skip` or `@include` that is left to a default for false.
 pub(crate) fn fill_defaults(request: &mut Request) {
     let name = request.operation_name.clone();
     // What cannot be parsed, or not be chosen, the library refuses by itself.
     let Ok(document) = request.parsed_query() else { return };
-    let chosen = document.operations.iter().find(|(operation, _)| match (&name, operation) {
-        (Some(name), Some(operation)) => operation.as_str() == name,
-        (name, _) => name.is_none(),
-    });
-    let definitions = chosen.map(|(_, operation)| &operation.node.variable_definitions);
-    let defaults = definitions.into_iter().flatten().filter_map(|definition| {
+    let Some((_, operation)) = choose(document, name.as_deref()) else { return };
+    let defaults = operation.node.variable_definitions.iter().filter_map(|definition| {
         let default = definition.node.default_value.as_ref()?;
         Some((definition.node.name.node.clone(), default.node.clone()))
     });

@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::error::{Code, Error, Result};
-use crate::graphql::{Answer, refusal};
+use crate::graphql::{Answer, chosen, refusal};
+use crate::http::observe::Served;
 
 const GRAPHQL_JSON: &str = "application/graphql-response+json; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
@@ -112,21 +113,33 @@ async fn respond(app: &App, headers: &HeaderMap, parameters: Result<Parameters, 
     match (viewer, request) {
         (Err(error), _) => refuse(&Refusal { status: StatusCode::UNAUTHORIZED, error }, modern),
         (_, Err(refusal)) => refuse(&refusal, modern),
-        (Ok(viewer), Ok(request)) => {
+        (Ok(viewer), Ok(mut request)) => {
+            let mut served =
+                Served { operation: chosen(&mut request), viewer: Some(viewer.clone()), ..Served::default() };
             let session = app.db.session();
             let run = app.graph.execute(request, viewer, session.clone());
             let answer = tokio::time::timeout(app.config.request_timeout(), run).await;
-            let failed = answer.as_ref().map_or(true, |answer| !answer.codes.is_empty());
-            app.metrics.count_request(failed, session.statements());
-            match answer {
-                Ok(answer) => send(answer, modern),
+            served.statements = session.statements();
+            let mut response = match answer {
+                Ok(answer) => {
+                    served.codes.clone_from(&answer.codes);
+                    send(answer, modern)
+                }
                 Err(_) => {
+                    served.codes.push(Code::Timeout);
                     let error = Error::new(Code::Timeout, "the request took longer than its limit");
                     refuse(&Refusal { status: StatusCode::GATEWAY_TIMEOUT, error }, modern)
                 }
-            }
+            };
+            response.extensions_mut().insert(served);
+            response
         }
     }
+}
+
+/// The answer to a request that was given up before it came here, or in the middle.
+pub(super) fn refused(headers: &HeaderMap, status: StatusCode, error: Error) -> Response {
+    refuse(&Refusal { status, error }, negotiate(headers).unwrap_or(true))
 }
 
 /// Whether the client wants the media type of GraphQL (true) or plain JSON (false); `None` if it wants neither.
@@ -159,6 +172,7 @@ fn send(answer: Answer, modern: bool) -> Response {
 
 fn refuse(refusal_of: &Refusal, modern: bool) -> Response {
     let mut response = bytes(refusal_of.status, refusal(&refusal_of.error), modern);
+    response.extensions_mut().insert(Served { codes: vec![refusal_of.error.code()], ..Served::default() });
     if refusal_of.status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
     }
