@@ -13,6 +13,9 @@ mod permissions;
 mod search;
 
 mod faults;
+mod logs;
+mod manners;
+mod metrics;
 
 mod dev;
 mod settings;
