@@ -56,9 +56,12 @@ impl App {
     }
 }
 
+/// Name, description, kind and value of a metric of the pool.
+type PoolMetric = (&'static str, &'static str, Kind, fn(PoolState) -> f64);
+
 /// Shows the pool's own counts among the metrics.
 fn watch_pool(metrics: &Metrics, db: &Db) -> Result<()> {
-    let values: [(&str, &str, Kind, fn(PoolState) -> f64); 5] = [
+    let values: [PoolMetric; 5] = [
         ("pool_connections", "Connections to PostgreSQL.", Kind::Gauge, |pool| pool.open.into()),
         ("pool_idle_connections", "Connections to PostgreSQL that are idle.", Kind::Gauge, |pool| {
             pool.idle.into()
