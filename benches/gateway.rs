@@ -90,9 +90,9 @@ async fn main() {
 
     println!("\nstatements per request, which must not grow with rows");
     for first in [10, 20, 50] {
-        let before = app.metrics.statements.load(Ordering::Relaxed);
+        let before = app.metrics.statements.get();
         let bytes = Client::open(gateway).await.ask(&body(first)).await.len();
-        let cost = app.metrics.statements.load(Ordering::Relaxed) - before;
+        let cost = app.metrics.statements.get() - before;
         println!("  {first:>3} tasks: {cost} statements, {bytes} bytes");
     }
     compare_answers(gateway, by_hand).await;

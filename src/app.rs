@@ -6,12 +6,13 @@ use crate::config::{Config, EmbedderKind};
 use crate::error::Result;
 use crate::graphql::Graph;
 use crate::graphql::search::Searcher;
+use crate::http::health::Health;
 use crate::http::viewer::{Access, Authenticator};
 use crate::model::cursor::CursorKey;
-use crate::store::db::Db;
+use crate::store::db::{Db, PoolState};
 use crate::store::embedder::Embedder;
 use crate::store::vectors::Vectors;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Kind, Metrics};
 
 /// Everything a request needs, cheap to clone.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct App {
     pub access: Authenticator,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whether it may be sent requests.
+    pub health: Arc<Health>,
 }
 
 impl App {
@@ -44,8 +47,39 @@ impl App {
             Vectors::Off
         };
         let searcher = Searcher { embedder, vectors };
-        let graph = Graph::new(searcher.clone(), CursorKey::new(secret), config.limits.clone());
+        let metrics = Arc::new(Metrics::new()?);
+        watch_pool(&metrics, &db)?;
+        let cursors = CursorKey::new(secret);
+        let graph = Graph::new(searcher.clone(), cursors, metrics.clone(), config.limits.clone());
         let access = Authenticator::new(access, &config, db.clone());
-        Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics: Arc::default() })
+        let health = Arc::default();
+        Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, health })
     }
+}
+
+/// Name, description, kind and value of a metric of the pool.
+type PoolMetric = (&'static str, &'static str, Kind, fn(PoolState) -> f64);
+
+/// Shows the pool's own counts among the metrics.
+fn watch_pool(metrics: &Metrics, db: &Db) -> Result<()> {
+    let values: [PoolMetric; 5] = [
+        ("pool_connections", "Connections to PostgreSQL.", Kind::Gauge, |pool| pool.open.into()),
+        ("pool_idle_connections", "Connections to PostgreSQL that are idle.", Kind::Gauge, |pool| {
+            pool.idle.into()
+        }),
+        ("pool_waits_total", "Times that a connection was waited for.", Kind::Counter, |pool| {
+            pool.waits as f64
+        }),
+        ("pool_timeouts_total", "Times that none became free in time.", Kind::Counter, |pool| {
+            pool.timeouts as f64
+        }),
+        ("pool_wait_seconds_total", "Time spent waiting for connections.", Kind::Counter, |pool| {
+            pool.waited.as_secs_f64()
+        }),
+    ];
+    for (name, help, kind, value) in values {
+        let db = db.clone();
+        metrics.pull(name, help, kind, move || value(db.pool_state()))?;
+    }
+    Ok(())
 }

@@ -52,7 +52,7 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub async fn run(cli: Cli) -> Result<()> {
-    telemetry::start(&cli.config.log)?;
+    telemetry::start(&cli.config.log, cli.config.log_format)?;
     match cli.command {
         Command::Dev(dev) => dev.run(cli.config).await,
         Command::Serve => serve::run(cli.config).await,

@@ -54,6 +54,30 @@ pub struct Config {
     #[command(flatten)]
     pub limits: Limits,
 
+    /// Connections of clients at most, 1 to 100000. With the next setting it bounds what they can make the gateway hold.
+    #[arg(long, env = "EVIDENCE_GATEWAY_MAX_CONNECTIONS", default_value_t = 1_024, value_parser = Range(1, 100_000), global = true)]
+    pub max_connections: u32,
+
+    /// Bytes of a request's head at most, 8192 to 16777216. A token of 1 MiB fits into the default.
+    #[arg(long, env = "EVIDENCE_GATEWAY_MAX_HEADER_BYTES", default_value_t = 1_114_112, value_parser = Range(8_192, 16_777_216), global = true)]
+    pub max_header_bytes: u32,
+
+    /// How long a client may take to send the head of a request, in milliseconds, 100 to 600000.
+    #[arg(long, env = "EVIDENCE_GATEWAY_HEADER_TIMEOUT_MS", default_value_t = 10_000, value_parser = Range(100, 600_000), global = true)]
+    pub header_timeout_ms: u32,
+
+    /// How long a client may take to send the body of a request, in milliseconds, 100 to 600000.
+    #[arg(long, env = "EVIDENCE_GATEWAY_BODY_TIMEOUT_MS", default_value_t = 30_000, value_parser = Range(100, 600_000), global = true)]
+    pub body_timeout_ms: u32,
+
+    /// How long a connection may lie idle, in milliseconds, 100 to 3600000: longer than a proxy in front keeps its own.
+    #[arg(long, env = "EVIDENCE_GATEWAY_IDLE_TIMEOUT_MS", default_value_t = 75_000, value_parser = Range(100, 3_600_000), global = true)]
+    pub idle_timeout_ms: u32,
+
+    /// Whose pages may ask from a browser: origins such as https://app.example, separated by commas, or * for all.
+    #[arg(long, env = "EVIDENCE_GATEWAY_CORS_ORIGINS", default_value = "", hide_default_value = true, value_parser = read_origins, global = true)]
+    pub cors_origins: Origins,
+
     /// How long running requests may take to finish after SIGTERM, in milliseconds, 0 to 600000.
     #[arg(long, env = "EVIDENCE_GATEWAY_GRACE_MS", default_value_t = 10_000, value_parser = Range(0, 600_000), global = true)]
     pub grace_ms: u32,
@@ -65,6 +89,10 @@ pub struct Config {
     /// What is logged: a level (error, warn, info, debug, trace) or a filter as in `info,evidence_gateway=debug`.
     #[arg(long, env = "EVIDENCE_GATEWAY_LOG", default_value = "info", global = true)]
     pub log: String,
+
+    /// How it is logged: as text for people or as a JSON object per line.
+    #[arg(long, env = "EVIDENCE_GATEWAY_LOG_FORMAT", default_value = "text", value_parser = read_choice::<LogFormat>, global = true)]
+    pub log_format: LogFormat,
 }
 
 /// How the pool is sized and bounded.
@@ -85,6 +113,24 @@ pub enum EmbedderKind {
     Minilm,
     /// Nothing: semantic search answers UNAVAILABLE.
     Off,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one object per line.
+    Json,
+}
+
+/// The web origins whose pages may read answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Every origin.
+    Any,
+    /// These, each as a browser writes it; none is closed.
+    Only(Vec<String>),
 }
 
 /// A text that is never printed.
@@ -125,6 +171,25 @@ fn read_token_secret(text: &str) -> std::result::Result<Secret, String> {
 fn read_address(text: &str) -> std::result::Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "allowed is an address with a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
+}
+
+fn read_origins(text: &str) -> std::result::Result<Origins, String> {
+    if text.trim() == "*" {
+        return Ok(Origins::Any);
+    }
+    // Browsers compare letter by letter: what cannot be an origin would be closed in silence.
+    let is_origin = |text: &&str| {
+        let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte);
+        !host.is_empty() && host.bytes().all(allowed)
+    };
+    let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+    let origins: Vec<&str> = origins.collect();
+    if origins.iter().all(is_origin) {
+        return Ok(Origins::Only(origins.into_iter().map(str::to_owned).collect()));
+    }
+    Err("allowed are * or origins such as https://app.example, in lower case and without a path".to_owned())
 }
 
 fn read_choice<T: ValueEnum>(text: &str) -> std::result::Result<T, String> {
@@ -181,6 +246,26 @@ impl Config {
     /// How long what was looked up of an API key or a user is believed.
     pub fn identity_lifetime(&self) -> Duration {
         Duration::from_millis(self.identity_cache_ms.into())
+    }
+
+    /// How long running requests may take to finish.
+    pub fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms.into())
+    }
+
+    /// How long the head of a request may take.
+    pub fn header_timeout(&self) -> Duration {
+        Duration::from_millis(self.header_timeout_ms.into())
+    }
+
+    /// How long the body of a request may take.
+    pub fn body_timeout(&self) -> Duration {
+        Duration::from_millis(self.body_timeout_ms.into())
+    }
+
+    /// How long a connection may lie idle.
+    pub fn idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.idle_timeout_ms.into())
     }
 
     /// Where the embedder's files are.

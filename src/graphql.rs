@@ -18,6 +18,7 @@ use crate::graphql::search::Searcher;
 use crate::model::cursor::CursorKey;
 use crate::model::viewer::Viewer;
 use crate::store::db::Session;
+use crate::telemetry::Metrics;
 
 pub mod admit;
 
@@ -40,6 +41,7 @@ pub struct Graph {
     schema: Schema<Query, EmptyMutation, EmptySubscription>,
     cursors: CursorKey,
     searcher: Searcher,
+    metrics: Arc<Metrics>,
     limits: Arc<Limits>,
 }
 
@@ -63,11 +65,11 @@ pub struct Answer {
 
 impl Graph {
     /// Builds the schema.
-    pub fn new(searcher: Searcher, cursors: CursorKey, limits: Limits) -> Self {
+    pub fn new(searcher: Searcher, cursors: CursorKey, metrics: Arc<Metrics>, limits: Limits) -> Self {
         // The depth is checked on the way in; the library's own limit would only hide ours.
         let schema =
             Schema::build(Query, EmptyMutation, EmptySubscription).limit_recursive_depth(1_000).finish();
-        Self { schema, cursors, searcher, limits: Arc::new(limits) }
+        Self { schema, cursors, searcher, metrics, limits: Arc::new(limits) }
     }
 
     /// The schema in the schema definition language.
@@ -91,7 +93,7 @@ impl Graph {
 
     /// Executes an operation for a viewer.
     pub async fn execute(&self, admitted: Admitted, viewer: Viewer, session: Session) -> Answer {
-        let loaders = Loaders::new(viewer, session, self.searcher.clone());
+        let loaders = Loaders::new(viewer, session, self.searcher.clone(), self.metrics.clone());
         let operation = Arc::new(Operation {
             loaders,
             cursors: self.cursors.clone(),

@@ -1,28 +1,28 @@
 //! The whole route table and the layers around it, on one screen.
 
-use std::time::Duration;
-
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
 
 use crate::app::App;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 pub mod console;
 pub mod graphql;
 pub mod health;
 pub mod host;
+pub mod observe;
+pub mod server;
 pub mod viewer;
 
 mod body;
+mod guard;
 
-/// The routes.
+/// The routes, in their layers.
 pub fn router(app: App) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/", get(console::index))
         .route("/graphiql", get(console::graphiql))
         .route("/assets/{*path}", get(console::asset))
@@ -31,10 +31,24 @@ pub fn router(app: App) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .route("/metrics/json", get(health::metrics_json));
+    within_layers(routes, app)
+}
+
+/// Puts the layers around routes; the last one sees a request first.
+pub fn within_layers(routes: Router<App>, app: App) -> Router {
+    let routes = routes
+        .layer(from_fn_with_state(app.clone(), guard::limit_body_time))
         .layer(from_fn_with_state(app.clone(), host::guard))
-        .layer(CompressionLayer::new())
-        .layer(CatchPanicLayer::new())
-        .with_state(app)
+        .layer(guard::compression())
+        // Everything below may panic and is still an answer for the layers above.
+        .layer(CatchPanicLayer::custom(guard::panicked))
+        .layer(map_response(guard::harden));
+    let routes = match guard::cors(&app.config.cors_origins) {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes.layer(from_fn_with_state(app.clone(), observe::observe)).with_state(app)
 }
 
 /// Serves until `stop` resolves; what runs then may finish within the grace period.
@@ -43,20 +57,6 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let grace = Duration::from_millis(app.config.grace_ms.into());
-    let (told, stopping) = tokio::sync::oneshot::channel::<()>();
-    let serving = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
-        stop.await;
-        drop(told);
-    });
-    let deadline = async move {
-        // The sender is never used, only dropped: this resolves when the stop begins.
-        if stopping.await.is_err() {
-            tokio::time::sleep(grace).await;
-        }
-    };
-    tokio::select! {
-        served = serving => served.map_err(Error::internal),
-        () = deadline => Ok(()),
-    }
+    let routes = router(app.clone());
+    server::serve(&app, routes, listener, stop).await
 }

@@ -2,7 +2,6 @@
 //! serves. It reads rows in the order of their ids, leaves out what the index already has in the same version and
 //! embeds the rest, so it can be stopped and started at any moment. Later passes look only at what changed.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -53,7 +52,7 @@ async fn pass(app: &App, since: Option<DateTime<Utc>>) -> Result<()> {
     report_size(app).await?;
     let (mut after, mut done, mut reported, started) = (None, 0, Instant::now(), Instant::now());
     loop {
-        app.metrics.to_index.store(pending, Ordering::Relaxed);
+        app.metrics.to_index.set(i64::try_from(pending).unwrap_or(i64::MAX));
         let rows = read_indexed(&session, after, since, BATCH).await?;
         let Some(last) = rows.last() else { break };
         after = Some(last.id);
@@ -70,7 +69,7 @@ async fn pass(app: &App, since: Option<DateTime<Utc>>) -> Result<()> {
         }
         pending = pending.saturating_sub(read);
     }
-    app.metrics.to_index.store(0, Ordering::Relaxed);
+    app.metrics.to_index.set(0);
     if done > 0 {
         app.searcher.vectors.optimize().await?;
         app.searcher.vectors.flush().await?;
@@ -81,7 +80,7 @@ async fn pass(app: &App, since: Option<DateTime<Utc>>) -> Result<()> {
 
 async fn report_size(app: &App) -> Result<()> {
     let indexed = app.searcher.vectors.count().await?;
-    app.metrics.indexed.store(u64::try_from(indexed).unwrap_or(u64::MAX), Ordering::Relaxed);
+    app.metrics.indexed.set(i64::try_from(indexed).unwrap_or(i64::MAX));
     Ok(())
 }
 

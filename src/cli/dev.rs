@@ -40,7 +40,7 @@ impl Dev {
             return Err(Error::bad_input(format!("--listen {}", config.listen), text));
         }
         // Signals are heard from here on: a stop during the start must stop PostgreSQL too.
-        let stop = serve::stop_signal()?;
+        let (stop, _) = serve::stop_signals()?;
         let postgres = PrivatePostgres::start(PostgresOptions::kept(&config.data_dir)).await?;
         let served = tokio::select! {
             served = self.serve(config, &postgres) => served,

@@ -37,10 +37,17 @@ fn some_raw<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<RawV
 /// An operation that may be executed.
 pub struct Admitted {
     pub(super) request: Request,
-    /// What it is; a document without the operation that was asked for is refused as a query.
-    pub kind: OperationType,
-    /// How its document names it.
+    /// Which one it is.
+    pub operation: Chosen,
+}
+
+/// The operation that a request chose, as logs and metrics tell of it.
+#[derive(Debug, Clone, Default)]
+pub struct Chosen {
+    /// Its name, if it has one.
     pub name: Option<String>,
+    /// `query`, `mutation` or `subscription`; empty if there is none to choose.
+    pub kind: &'static str,
 }
 
 /// Why a request is not executed, and where in its document the reason stands, if it stands there.
@@ -82,14 +89,18 @@ pub fn admit(parameters: Parameters, limits: &Limits) -> Result<Admitted, Refusa
     let name = parameters.operation_name.filter(|name| !name.is_empty());
     let chosen = choose(&document, name.as_deref())?;
     fill_defaults(chosen, &mut variables)?;
-    let kind = chosen.node.ty;
+    let kind = match chosen.node.ty {
+        OperationType::Query => "query",
+        OperationType::Mutation => "mutation",
+        OperationType::Subscription => "subscription",
+    };
     measure::check_cost(&document, &variables, limits)?;
     let known = document.operations.iter().find(|(_, operation)| std::ptr::eq(*operation, chosen));
-    let known = known.and_then(|(name, _)| name).map(ToString::to_string);
+    let name = known.and_then(|(name, _)| name).map(ToString::to_string);
     let mut request = Request::new(query).variables(variables);
-    request.operation_name.clone_from(&known);
+    request.operation_name.clone_from(&name);
     request.set_parsed_query(document);
-    Ok(Admitted { request, kind, name: known })
+    Ok(Admitted { request, operation: Chosen { name, kind } })
 }
 
 /// GetOperation of the specification.

@@ -16,6 +16,7 @@ use crate::model::viewer::Viewer;
 use crate::store::db::Session;
 use crate::store::db::rows::{RowRef, RowSet};
 use crate::store::db::sql::Sql;
+use crate::telemetry::Metrics;
 
 /// Keys per statement. A level is bounded by the limits on pages, so this is a fuse and no tuning knob.
 const MAX_BATCH: usize = 10_000;
@@ -46,10 +47,12 @@ impl Loaded {
 struct Batch {
     sql: Sql,
     session: Session,
+    metrics: Arc<Metrics>,
 }
 
 impl BatchFn<Uuid, Result<Loaded>> for Batch {
     fn load(&mut self, keys: &[Uuid]) -> impl Future<Output = HashMap<Uuid, Result<Loaded>>> {
+        self.metrics.batch_keys.observe(keys.len() as f64);
         let sql = self.sql.with_keys(keys.to_vec());
         let (session, keys) = (self.session.clone(), keys.to_vec());
         async move {
@@ -88,12 +91,13 @@ pub(crate) struct Loaders {
     pub(crate) viewer: Viewer,
     pub(crate) session: Session,
     pub(crate) searcher: Searcher,
+    metrics: Arc<Metrics>,
     loaders: Mutex<HashMap<Sql, RowLoader>>,
 }
 
 impl Loaders {
-    pub(crate) fn new(viewer: Viewer, session: Session, searcher: Searcher) -> Self {
-        Self { viewer, session, searcher, loaders: Mutex::default() }
+    pub(crate) fn new(viewer: Viewer, session: Session, searcher: Searcher, metrics: Arc<Metrics>) -> Self {
+        Self { viewer, session, searcher, metrics, loaders: Mutex::default() }
     }
 
     /// Of which entity each id is, as the entity's place among the entities.
@@ -110,7 +114,8 @@ impl Loaders {
             match loaders.get(sql) {
                 Some(loader) => loader.clone(),
                 None => {
-                    let batch = Batch { sql: sql.clone(), session: self.session.clone() };
+                    let (session, metrics) = (self.session.clone(), self.metrics.clone());
+                    let batch = Batch { sql: sql.clone(), session, metrics };
                     // One yield: the sibling relations of the level have then added their keys.
                     let loader = Loader::new(batch).with_max_batch_size(MAX_BATCH).with_yield_count(1);
                     loaders.insert(sql.clone(), loader.clone());

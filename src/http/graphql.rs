@@ -1,6 +1,5 @@
 //! GraphQL over HTTP: a request's bytes become an operation, an answer becomes a response.
 
-use async_graphql::parser::types::OperationType;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
@@ -13,6 +12,7 @@ use crate::error::{Code, Error};
 use crate::graphql::admit::{Admitted, Parameters, Refusal};
 use crate::graphql::{Answer, refusal};
 use crate::http::body::{self, Unread};
+use crate::http::observe::Served;
 
 const GRAPHQL_JSON: &str = "application/graphql-response+json; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
@@ -102,19 +102,40 @@ async fn respond(
         let text = "Accept must allow application/graphql-response+json or application/json";
         return refuse(&Refused::new(StatusCode::NOT_ACCEPTABLE, text), true);
     };
-    let served = async {
+    let mut served = Served::default();
+    let run = async {
         let viewer = in_time(app, app.access.viewer(headers)).await?.map_err(unknown)?;
+        served.viewer = Some(viewer.clone());
         let admitted = admit(app, method, modern, parameters.await?)?;
+        served.operation = admitted.operation.clone();
         let session = app.db.session();
         let answer = in_time(app, app.graph.execute(admitted, viewer, session.clone())).await;
-        let failed = answer.as_ref().map_or(true, |answer| !answer.codes.is_empty());
-        app.metrics.count_request(failed, session.statements());
+        served.statements = session.statements();
         answer
     };
-    match served.await {
-        Ok(answer) => send(answer, modern),
-        Err(refused) => refuse(&refused, modern),
-    }
+    let mut response = match run.await {
+        Ok(answer) => {
+            served.codes.clone_from(&answer.codes);
+            send(answer, modern)
+        }
+        Err(refused) => {
+            served.codes.push(refused.refusal.error.code());
+            if let Some(limit) = refused.refusal.error.limit() {
+                app.metrics.refused(limit);
+            }
+            refuse(&refused, modern)
+        }
+    };
+    response.extensions_mut().insert(served);
+    response
+}
+
+/// The answer to a request that was given up before it came here, or in the middle.
+pub(super) fn refused(headers: &HeaderMap, status: StatusCode, error: Error) -> Response {
+    let mut response =
+        refuse(&Refused { status, refusal: error.clone().into() }, negotiate(headers).unwrap_or(true));
+    response.extensions_mut().insert(Served { codes: vec![error.code()], ..Served::default() });
+    response
 }
 
 /// What takes longer than a request may is dropped, and its statements are cancelled.
@@ -142,7 +163,7 @@ fn admit(app: &App, method: &Method, modern: bool, parameters: Parameters) -> Re
         let good = !modern && !refusal.malformed;
         Refused { status: if good { StatusCode::OK } else { StatusCode::BAD_REQUEST }, refusal }
     })?;
-    if *method == Method::GET && admitted.kind != OperationType::Query {
+    if *method == Method::GET && admitted.operation.kind != "query" {
         // Browsers and proxies repeat a GET at will, and a link on any page sends one.
         return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "only queries may come by GET"));
     }

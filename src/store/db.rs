@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bb8::RunError;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
@@ -80,11 +81,32 @@ impl Db {
         Ok(rows.text(0, 0).unwrap_or_default().to_owned())
     }
 
-    /// Connections that are open, and those of them that are idle.
-    pub fn pool_state(&self) -> (u32, u32) {
+    /// How the pool is, and what it has come to since the start.
+    pub fn pool_state(&self) -> PoolState {
         let state = self.pool.state();
-        (state.connections, state.idle_connections)
+        PoolState {
+            open: state.connections,
+            idle: state.idle_connections,
+            waits: state.statistics.get_waited,
+            timeouts: state.statistics.get_timed_out,
+            waited: state.statistics.get_wait_time,
+        }
     }
+}
+
+/// The pool in numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolState {
+    /// Connections that are open.
+    pub open: u32,
+    /// Those of them that nobody uses.
+    pub idle: u32,
+    /// How often a connection was waited for and came.
+    pub waits: u64,
+    /// How often none came in time.
+    pub timeouts: u64,
+    /// How long was waited in all.
+    pub waited: Duration,
 }
 
 /// One request's access to the database; it counts the statements that the request costs.

@@ -17,6 +17,9 @@ mod keys;
 mod tokens;
 
 mod faults;
+mod logs;
+mod manners;
+mod metrics;
 
 mod dev;
 mod settings;

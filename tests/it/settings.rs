@@ -36,6 +36,14 @@ fn a_wrong_setting_is_one_line() {
         ("--max-body-bytes", "1e9", integer),
         ("--max-page-size", "10001", integer),
         ("--grace-ms", "600001", integer),
+        ("--max-connections", "0", integer),
+        ("--max-header-bytes", "8191", integer),
+        ("--header-timeout-ms", "99", integer),
+        ("--body-timeout-ms", "99", integer),
+        ("--idle-timeout-ms", "99", integer),
+        ("--cors-origins", "https://app.example/", "allowed are * or origins"),
+        ("--cors-origins", "app.example", "allowed are * or origins"),
+        ("--log-format", "xml", "allowed is one of text, json"),
         ("--embedder", "gpt", "allowed is one of minilm, off"),
     ] {
         let variable = format!("EVIDENCE_GATEWAY_{}", flag[2..].to_uppercase().replace('-', "_"));
