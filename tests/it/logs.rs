@@ -9,9 +9,8 @@ use diesel_async::SimpleAsyncConnection;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use uuid::Uuid;
 
-use crate::harness::{Database, SECRET, member, sample_url, token};
+use crate::harness::{Database, SECRET, id_of, member, sample_url, token};
 use crate::settings::program;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,9 +80,9 @@ impl Serve {
 async fn every_request_has_one_line() {
     let database = Database::sample().await;
     let serve = Serve::start(program(), &database.url, &["--log-format", "json"]);
-    let user = Uuid::now_v7();
+    let user = id_of(&database.url, "users", "engineer-1").await;
     let token = token(&member(Some(user), &[]));
-    let viewer = format!("viewer:{user}");
+    let viewer = format!("viewer:user:{user}");
     let named = json!({
         "query": "query Named($hidden: Int) { a: agents(first: $hidden) { totalCount nodes { id } } }",
         "variables": {"hidden": 7}, "operationName": "Named",

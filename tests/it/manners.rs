@@ -112,7 +112,7 @@ pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-const GET_LIVE: &str = "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+const GET_LIVE: &str = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// Everything until the server closes the connection, and how long that took.
 async fn rest(mut socket: TcpStream) -> (String, Duration) {
@@ -154,8 +154,7 @@ async fn wait_until(what: &str, mut done: impl AsyncFnMut() -> bool) {
 async fn slow_clients_are_cut() {
     let settings = ["--header-timeout-ms", "300", "--body-timeout-ms", "300", "--idle-timeout-ms", "900"];
     let server = Server::start(&settings).await;
-    let post =
-        "POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 31\r\n";
+    let post = "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 31\r\n";
     for (sent, status, least, limit) in [
         // Half a head, a head that drips, half of the preface of HTTP/2, and nothing at all.
         ("GET / HTTP/1.1\r\nhost:", "", 300, Some("header_time")),
@@ -191,7 +190,7 @@ async fn slow_clients_are_cut() {
     assert!(begun.elapsed() < SLACK, "dripping keeps a connection");
 
     // Who asks for much and reads nothing does not keep its place either.
-    let reader = server.send("GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let reader = server.send("GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     wait_until("a client that does not read is kept", async || refusals(&server, "reading_time") == 1.0)
         .await;
     drop(reader);
@@ -204,7 +203,7 @@ async fn slow_clients_are_cut() {
         sleep(Duration::from_millis(250)).await;
     }
     // A request may take longer than any of these limits.
-    socket.write_all(b"GET /slow/1300 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    socket.write_all(b"GET /slow/1300 HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     assert!(answer(&mut socket).await.ends_with("done"));
     drop(socket);
     wait_until("connections are left", async || server.app.metrics.connections.get() == 0).await;
@@ -258,9 +257,9 @@ async fn connections_are_bounded() {
     let (text, _) = rest(idle.remove(0)).await;
     assert_eq!(text, "");
     for socket in &mut idle {
-        socket.write_all(b"GET /slow/600 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        socket.write_all(b"GET /slow/600 HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     }
-    newcomer.write_all(b"GET /slow/600 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    newcomer.write_all(b"GET /slow/600 HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     wait_until("three requests run", async || server.app.metrics.in_flight.get() == 3).await;
     let begun = Instant::now();
     let mut late = server.send(GET_LIVE).await;
@@ -324,8 +323,8 @@ async fn it_ends_in_order() {
     let mut server = Server::start(&["--grace-ms", "1500"]).await;
     let mut idle = server.send(GET_LIVE).await;
     answer(&mut idle).await;
-    let running = server.send("GET /slow/600 HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    let endless = server.send("GET /slow/60000 HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let running = server.send("GET /slow/600 HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let endless = server.send("GET /slow/60000 HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     wait_until("two requests run", async || server.app.metrics.in_flight.get() == 2).await;
     let begun = Instant::now();
     drop(server.stop.take());
@@ -385,7 +384,7 @@ async fn panics_are_answers_and_hanging_up_is_counted() {
     assert_eq!(server.metric(line), Some(1.0));
     assert_eq!(server.app.metrics.in_flight.get(), 0);
     // So is a client that hangs up, for those who count.
-    let socket = server.send("GET /slow/60000 HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let socket = server.send("GET /slow/60000 HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     wait_until("the request runs", async || server.app.metrics.in_flight.get() == 1).await;
     drop(socket);
     wait_until("the request goes on without its client", async || server.app.metrics.in_flight.get() == 0)
