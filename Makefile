@@ -23,7 +23,7 @@ test: install-tests model web lint ## install what is missing, run every check a
 	@$(STEP) "tests: cargo test" cargo test
 	@$(STEP) "schema: is schema.graphql current?" $(GATEWAY) schema --check
 	@$(STEP) "tests: packages for the browser" $(MAKE) --silent --no-print-directory tests/browser/node_modules/.package-lock.json
-	@$(STEP) "tests: browser" tests/browser/run $(GATEWAY)
+	@$(STEP) "tests: browser, graphql-http, schemathesis" tests/browser/run $(GATEWAY)
 
 lint: web ## formatting, clippy, documentation
 	@$(STEP) "lint: cargo fmt" cargo fmt --check
@@ -42,7 +42,7 @@ web: install ## the start page and GraphiQL, into web/dist
 
 clean: ## remove what was built; the data directory and the downloaded model stay
 	cargo clean
-	rm -rf web/dist web/node_modules tests/browser/node_modules tests/browser/artifacts
+	rm -rf web/dist web/node_modules tests/browser/node_modules tests/browser/artifacts tests/schemathesis/.venv
 
 install:
 	@scripts/install

@@ -62,7 +62,10 @@ type PoolMetric = (&'static str, &'static str, Kind, fn(PoolState) -> f64);
 
 /// Shows the pool's own counts among the metrics.
 fn watch_pool(metrics: &Metrics, db: &Db) -> Result<()> {
-    let values: [PoolMetric; 5] = [
+    let values: [PoolMetric; 6] = [
+        ("database_statements_total", "Statements sent to PostgreSQL by everybody.", Kind::Counter, |pool| {
+            pool.statements as f64
+        }),
         ("pool_connections", "Connections to PostgreSQL.", Kind::Gauge, |pool| pool.open.into()),
         ("pool_idle_connections", "Connections to PostgreSQL that are idle.", Kind::Gauge, |pool| {
             pool.idle.into()

@@ -1,5 +1,7 @@
 //! What the gateway says of itself: logs on stderr, and metrics in memory.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -16,7 +18,10 @@ pub fn start(filter: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::try_new(quiet).map_err(|_| {
         Error::bad_input("--log (EVIDENCE_GATEWAY_LOG)", "is no level (such as info) and no filter")
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for a terminal; in a file they would be in the way of every search.
+    let colours = std::io::stderr().is_terminal();
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => lines.with_target(false).try_init(),
         // The span is the request: its id stands in every line that belongs to it.

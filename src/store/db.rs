@@ -2,7 +2,7 @@
 //! came over the wire. It knows bytes and types, no entities; who may read what is decided in `model`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bb8::RunError;
@@ -28,6 +28,8 @@ pub mod sql;
 #[derive(Clone)]
 pub struct Db {
     pool: Pool<AsyncPgConnection>,
+    /// Statements of all sessions.
+    statements: Arc<AtomicU64>,
 }
 
 impl Db {
@@ -60,7 +62,7 @@ impl Db {
             .build(manager)
             .await
             .map_err(Error::internal)?;
-        Ok(Self { pool })
+        Ok(Self { pool, statements: Arc::default() })
     }
 
     /// A connection of one's own, for migrations, imports and writes.
@@ -90,6 +92,7 @@ impl Db {
             waits: state.statistics.get_waited,
             timeouts: state.statistics.get_timed_out,
             waited: state.statistics.get_wait_time,
+            statements: self.statements.load(Ordering::Relaxed),
         }
     }
 }
@@ -107,6 +110,8 @@ pub struct PoolState {
     pub timeouts: u64,
     /// How long was waited in all.
     pub waited: Duration,
+    /// Statements that were sent, those of requests and of everybody else.
+    pub statements: u64,
 }
 
 /// One request's access to the database; it counts the statements that the request costs.
@@ -123,6 +128,7 @@ impl Session {
     /// and the statement repeated: reading twice does no harm.
     pub async fn rows(&self, sql: &Sql) -> Result<RowSet> {
         self.statements.fetch_add(1, Ordering::Relaxed);
+        self.db.statements.fetch_add(1, Ordering::Relaxed);
         for _ in 0..RETRIES {
             match self.attempt(sql).await {
                 Err(Failure::Lost(_)) => {}
