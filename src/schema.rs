@@ -146,6 +146,9 @@ diesel::table! {
 }
 
 diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::Xid8;
+
     /// The audit trail: who did what to which row. Entries are chained by hashes.
     audit_logs (id) {
         /// Identifies the entry.
@@ -188,6 +191,22 @@ diesel::table! {
         hash -> Nullable<Text>,
         /// When the entry was created.
         created_at -> Timestamptz,
+        /// The transaction that wrote the entry, and did what it tells of.
+        xid -> Xid8,
+        /// The place of the entry in the chain, from 1 without a gap; null until it is sealed.
+        seal -> Nullable<Int8>,
+    }
+}
+
+diesel::table! {
+    /// The end of the chain after each batch that was sealed: entries that are taken off the end are missed here.
+    audit_seals (seal) {
+        /// The place of the last entry of the batch.
+        seal -> Int8,
+        /// The hash of that entry.
+        hash -> Text,
+        /// When the batch was sealed.
+        sealed_at -> Timestamptz,
     }
 }
 
@@ -968,6 +987,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     agents,
     api_keys,
     audit_logs,
+    audit_seals,
     change_log,
     change_log_pruned,
     checkpoints,

@@ -13,7 +13,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use evidence_gateway::app::App;
-use evidence_gateway::changes::indexer;
+use evidence_gateway::changes;
 use evidence_gateway::cli::import::{Options, Source, run};
 use evidence_gateway::config::{Config, Secret};
 use evidence_gateway::http;
@@ -220,7 +220,7 @@ impl Gateway {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = tokio::spawn(async move {
             let serving = http::serve(app.clone(), listener, std::future::pending());
-            let (served, ()) = tokio::join!(serving, indexer::run(app));
+            let (served, ()) = tokio::join!(serving, changes::run(app));
             served.unwrap();
         });
         // A gateway of this machine answers at once or is broken.

@@ -6,6 +6,7 @@ mod harness;
 mod database;
 mod import;
 
+mod audit;
 mod cases;
 mod http;
 mod limits;
