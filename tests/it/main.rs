@@ -21,5 +21,7 @@ mod logs;
 mod manners;
 mod metrics;
 
+mod mutations;
+
 mod dev;
 mod settings;
