@@ -41,10 +41,12 @@ fuzz: ## throw mutated documents, cursors and tokens at the program, SECONDS=60 
 	@command -v cargo-fuzz >/dev/null || $(STEP) "fuzz: install cargo-fuzz" cargo install cargo-fuzz --locked
 	@for target in document cursor token; do \
 		mkdir -p fuzz/corpus/$$target; \
-		seeds=fuzz/seeds/$$target; \
-		if [ $$target = document ]; then seeds="$$seeds tests/it/cases web/examples -dict=fuzz/graphql.dict"; fi; \
+		seeds=fuzz/seeds/$$target words=; \
+		if [ $$target = document ]; then \
+			seeds="$$seeds tests/it/cases web/examples" words=-dict=fuzz/graphql.dict; \
+		fi; \
 		CARGO_TARGET_DIR=fuzz/target $(STEP) "fuzz: $$target" cargo fuzz run --sanitizer none $$target \
-			fuzz/corpus/$$target $$seeds -- -max_total_time=$(SECONDS) -timeout=5 -max_len=16384 || exit 1; \
+			fuzz/corpus/$$target $$seeds -- $$words -max_total_time=$(SECONDS) -timeout=5 -max_len=16384 || exit 1; \
 	done
 
 build: install web ## the release binary
