@@ -59,6 +59,7 @@ web: install ## the start page and GraphiQL, into web/dist
 clean: ## remove what was built; the data directory and the downloaded model stay
 	cargo clean
 	rm -rf web/dist web/node_modules tests/browser/node_modules tests/browser/artifacts
+	rm -rf fuzz/target fuzz/corpus fuzz/artifacts
 
 install:
 	@scripts/install
