@@ -74,7 +74,7 @@ pub struct Config {
     #[arg(long, env = "EVIDENCE_GATEWAY_IDLE_TIMEOUT_MS", default_value_t = 75_000, value_parser = Range(100, 3_600_000), global = true)]
     pub idle_timeout_ms: u32,
 
-    /// Whose pages may ask from a browser: origins such as https://app.example, separated by commas, or * for all.
+    /// Whose pages may ask from a browser: origins such as `https://app.example`, separated by commas, or * for all.
     #[arg(long, env = "EVIDENCE_GATEWAY_CORS_ORIGINS", default_value = "", hide_default_value = true, value_parser = read_origins, global = true)]
     pub cors_origins: Origins,
 

@@ -148,7 +148,7 @@ fn words_stand_where_they_belong() {
 #[test]
 fn files_begin_with_what_they_are_and_end_in_time() {
     let files: Vec<Source> =
-        ["src", "tests"].into_iter().flat_map(|folder| sources(folder, &["rs"])).collect();
+        ["src", "tests", "fuzz"].into_iter().flat_map(|folder| sources(folder, &["rs"])).collect();
     check(&files, |file, wrong| {
         if file.path == "src/schema.rs" {
             return;
@@ -169,7 +169,7 @@ fn nothing_is_left_lying_about() {
     let put_off = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:")];
     let machine = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
     let texts = ["rs", "ts", "tsx", "js", "md", "sql", "toml", "graphql", "html", "css"];
-    let folders = ["src", "tests", "migrations", "web", "docs"];
+    let folders = ["src", "tests", "fuzz", "migrations", "web", "docs"];
     let files: Vec<Source> = folders.into_iter().flat_map(|folder| sources(folder, &texts)).collect();
     check(&files, |file, wrong| {
         for (n, line) in file.lines() {

@@ -29,6 +29,15 @@ pub struct Parameters {
     pub extensions: Option<Box<RawValue>>,
 }
 
+impl Parameters {
+    /// Reads the body of a request; `None` if it is not the JSON of such an object.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        // serde would take a list of the values for the object.
+        let is_object = body.trim_ascii_start().starts_with(b"{");
+        is_object.then(|| serde_json::from_slice(body).ok()).flatten()
+    }
+}
+
 /// `Option<Box<RawValue>>` takes null for a value of its own.
 fn some_raw<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Ok(Some(Box::<RawValue>::deserialize(from)?).filter(|raw| raw.get() != "null"))

@@ -22,8 +22,8 @@ pub async fn post(State(app): State<App>, headers: HeaderMap, body: Body) -> Res
     let parameters = async {
         check_content_type(&headers)?;
         let body = read_body(&app, &headers, body).await?;
-        let wrong = |_| Refused::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON");
-        serde_json::from_slice(&body).map_err(wrong)
+        let wrong = || Refused::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON");
+        Parameters::read(&body).ok_or_else(wrong)
     };
     respond(&app, &headers, &Method::POST, parameters).await
 }

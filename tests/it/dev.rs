@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{column, execute};
-use crate::settings::program;
+use crate::leaks;
+use crate::settings::{output, program};
 
 /// A running `dev`.
 struct Dev {
@@ -30,7 +31,8 @@ impl Dev {
         if file.exists() {
             std::fs::remove_file(&file).unwrap();
         }
-        let mut process = command(dir).stderr(Stdio::null()).spawn().unwrap();
+        let mut process = command(dir).spawn().unwrap();
+        leaks::watch(process.stderr.take().unwrap());
         while !file.exists() {
             assert_eq!(process.try_wait().unwrap(), None, "dev ended by itself");
             assert!(begun.elapsed() < Duration::from_secs(60), "dev does not start");
@@ -82,10 +84,9 @@ async fn dev_keeps_its_data_and_leaves_nothing_running() {
     execute(&dev.database_url, "create table kept as select now() as since").await;
 
     // Whoever comes second is told who is there.
-    let second = command(&path).output().unwrap();
-    let said = String::from_utf8(second.stderr).unwrap();
+    let (code, _, said) = output(&mut command(&path));
     let expected = format!("{} is already in use by process {}", path.display(), dev.process.id());
-    assert!(second.status.code() == Some(1) && said.contains(&expected), "{said}");
+    assert!(code == Some(1) && said.contains(&expected), "{said}");
     assert_eq!(dev.tasks().await, 1_204);
     assert_eq!(dev.end("TERM", &path).await.code(), Some(0));
 

@@ -27,6 +27,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::leaks;
+
 /// What signs tokens and cursors in tests.
 pub(crate) const SECRET: &str = "a secret of the tests, 32 characters or more";
 
@@ -215,11 +217,13 @@ impl Gateway {
     }
 
     pub(crate) async fn start(database_url: &str, settings: &[&str], access: Access) -> Self {
+        leaks::watch_log();
         let app = App::connect(config(settings), database_url, SECRET.as_bytes(), access).await.unwrap();
         let listener = TcpListener::bind(app.config.listen).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = tokio::spawn(async move {
-            let serving = http::serve(app.clone(), listener, std::future::pending());
+            let routes = leaks::watched(http::router(app.clone()));
+            let serving = http::server::serve(&app, routes, listener, std::future::pending());
             let (served, ()) = tokio::join!(serving, changes::run(app));
             served.unwrap();
         });

@@ -88,6 +88,7 @@ async fn requests_that_are_none_are_refused() {
         "",
         "{",
         "[]",
+        r#"["{ __typename }", null, null, null]"#,
         "null",
         "3",
         "{}",

@@ -165,9 +165,9 @@ fn nested_bomb(deep: usize, wide: usize) -> String {
 }
 
 /// Name, body, and the limit that refuses it (none where no limit is needed to).
-type Hostile = (&'static str, Vec<u8>, Option<&'static str>);
+pub(crate) type Hostile = (&'static str, Vec<u8>, Option<&'static str>);
 
-fn hostile_documents() -> Vec<Hostile> {
+pub(crate) fn hostile_documents() -> Vec<Hostile> {
     let query = |text: String| json!({"query": text}).to_string().into_bytes();
     let aliases: String = (0..1_000).map(|n| format!("a{n}: __typename ")).collect();
     let circle = "fields { type { ".repeat(7) + "name" + &" } }".repeat(7);
@@ -196,6 +196,11 @@ fn hostile_documents() -> Vec<Hostile> {
         ("bomb of 8 by 8", query(bomb(8, 8)),  Some("max_root_fields")),
         ("bomb of 24 by 2", query(bomb(24, 2)),  Some("max_root_fields")),
         ("bomb of 30 by 3", query(bomb(30, 3)),  Some("max_root_fields")),
+        (
+            "bomb of 30 by 3 around a fragment that is not there",
+            query(bomb(30, 3).replace("fragment F30 ", "fragment Other ")),
+            None,
+        ),
         ("nested bomb of 5 by 8", query(nested_bomb(5, 8)),  Some("max_fields")),
         ("nested bomb of 12 by 2", query(nested_bomb(12, 2)),  Some("max_depth")),
         ("300 fragments in a row", query(format!("{{ ...F0 }} {chain}")),  Some("fragments")),
@@ -235,7 +240,7 @@ fn hostile_documents() -> Vec<Hostile> {
     ]
 }
 
-fn hostile_bodies() -> Vec<Hostile> {
+pub(crate) fn hostile_bodies() -> Vec<Hostile> {
     let query = |text: String| json!({"query": text}).to_string().into_bytes();
     let bad = |text: &[u8]| [br#"{"query": "{ __typename "#, text, br#" }"}"#].concat();
     vec![

@@ -1,6 +1,5 @@
 //! The program's log, line by line, and what becomes of the program when it runs out of files or is told to stop.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::harness::{Database, SECRET, id_of, member, sample_url, token};
+use crate::leaks;
 use crate::settings::program;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,7 +36,7 @@ impl Serve {
             .env("EVIDENCE_GATEWAY_TOKEN_SECRET", SECRET)
             .env("EVIDENCE_GATEWAY_DATABASE_URL", database_url);
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut read = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let mut read = leaks::lines(process.stderr.take().unwrap());
         let url = read.find_map(|line| line.strip_prefix("serving on ").map(str::to_owned)).unwrap();
         let (send, lines) = channel();
         std::thread::spawn(move || read.all(|line| send.send(line).is_ok()));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on has failed")]
 
 mod harness;
+mod leaks;
 
 mod database;
 mod import;
@@ -21,6 +22,8 @@ mod faults;
 mod logs;
 mod manners;
 mod metrics;
+
+mod mutations;
 
 mod dev;
 mod settings;

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::harness::{SECRET, config, sample_url, secret};
+use crate::leaks;
 
 /// What the test's own machine may add to a limit.
 const SLACK: Duration = Duration::from_secs(5);
@@ -46,6 +47,7 @@ impl Server {
     }
 
     async fn over(app: App) -> Self {
+        leaks::watch_log();
         let panics = || async {
             if true {
                 panic!("a secret of the inside");
@@ -56,7 +58,7 @@ impl Server {
             .route("/panic", get(panics))
             .route("/large", get(|| async { "x".repeat(20 << 20) }))
             .route("/letters/{n}", get(letters));
-        let routes = router(app.clone()).merge(within_layers(odd, app.clone()));
+        let routes = leaks::watched(router(app.clone()).merge(within_layers(odd, app.clone())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -1,12 +1,12 @@
 //! The program as people start it: what it says about wrong settings, and what it never says.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use evidence_gateway::graphql::Graph;
 use serde_json::{Value, json};
 
 use crate::harness::{SECRET, config, sample_url, secret};
+use crate::leaks;
 
 /// The program, with nothing of this process's environment that could set something.
 pub(crate) fn program() -> Command {
@@ -18,7 +18,9 @@ pub(crate) fn program() -> Command {
 
 pub(crate) fn output(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
-    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    let stderr = String::from_utf8(stderr).unwrap();
+    leaks::check(&stderr, "a program's stderr");
+    (status.code(), String::from_utf8(stdout).unwrap(), stderr)
 }
 
 /// One line: the setting, its variable, the value, what is allowed.
@@ -143,7 +145,7 @@ async fn serve_takes_the_tokens_that_token_prints() {
     serve.args(["serve", "--listen", "127.0.0.1:0", "--embedder", "off", "--database-url", &sample_url()]);
     let mut serving =
         serve.env("EVIDENCE_GATEWAY_TOKEN_SECRET", SECRET).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut lines = leaks::lines(serving.stderr.take().unwrap());
     let url = lines.find_map(|line| line.strip_prefix("serving on ").map(str::to_owned)).unwrap();
     let ask = async |token: Option<&str>| {
         let mut request = reqwest::Client::new().post(format!("{url}/graphql"));
@@ -157,4 +159,5 @@ async fn serve_takes_the_tokens_that_token_prints() {
     assert_eq!(ask(Some(token.trim())).await, (200, json!({"data": {"agents": {"totalCount": 10}}})));
     Command::new("kill").arg(serving.id().to_string()).status().unwrap();
     assert_eq!(serving.wait().unwrap().code(), Some(0));
+    lines.for_each(drop);
 }

@@ -141,7 +141,7 @@ fn wrong_headers() -> Vec<String> {
         wrong.push(with_header(&header));
     }
     let twice = r#"{"alg":"none","alg":"HS256"}"#;
-    for header in [twice, "{}", "[]", "null", "", "{", "\u{0}"] {
+    for header in [twice, "{}", "[]", r#"["HS256","JWT",null]"#, "null", "", "{", "\u{0}"] {
         wrong.push(signed(header, &claims().to_string(), SECRET));
     }
     wrong
@@ -150,7 +150,10 @@ fn wrong_headers() -> Vec<String> {
 /// Signed with the right secret, but not for us, not now, or not to be understood.
 fn wrong_claims() -> Vec<String> {
     let mut wrong = Vec::new();
-    for payload in ["", "{}", "[]", "null", "{", &format!("{}x", claims()), &"[".repeat(4_000)] {
+    let claim = claims();
+    let in_order = ["iss", "aud", "sub", "exp", "iat", "iat", "role"].map(|name| &claim[name]);
+    let list = json!([in_order.as_slice(), &[&json!([])]].concat()).to_string();
+    for payload in ["", "{}", "[]", "null", "{", &list, &format!("{claim}x"), &"[".repeat(4_000)] {
         wrong.push(signed(r#"{"alg":"HS256"}"#, payload, SECRET));
     }
     for (name, values) in [

@@ -11,7 +11,7 @@ use async_graphql::{Name, Positioned, Variables};
 use async_graphql_value::Value as Literal;
 
 use crate::config::Limits;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::graphql::arguments::MAX_LIST;
 use crate::model::aggregate::DEFAULT_GROUPS;
 use crate::model::entity::{RelationKind, TypeId};
@@ -159,8 +159,11 @@ impl<'a> Measure<'a> {
     }
 
     fn fragment(&mut self, name: &str) -> Result<Cost> {
-        // An unknown one is refused by validation.
-        let Some((name, fragment)) = self.fragments.get_key_value(name) else { return Ok(Cost::default()) };
+        // Validation would refuse it too, but only after walking all the fragments that lead to it, spread by spread.
+        let Some((name, fragment)) = self.fragments.get_key_value(name) else {
+            let text = format!("the document spreads the fragment \"{name}\", which it does not have");
+            return Err(Error::new(Code::BadUserInput, text));
+        };
         match self.known.get(name.as_str()) {
             Some(Some(cost)) => return Ok(*cost),
             Some(None) => {
