@@ -19,7 +19,7 @@ use crate::store::db::migrations::migrate;
 use crate::store::postgres::{PostgresOptions, PrivatePostgres};
 
 /// Cursors of `dev` are no secret from the person who runs it, and stay good when it is started again.
-const DEV_SECRET: &[u8] = b"evidence-gateway dev";
+pub(super) const DEV_SECRET: &[u8] = b"evidence-gateway dev";
 
 /// The options of `dev`.
 #[derive(Debug, Args)]
@@ -69,8 +69,10 @@ impl Dev {
         let address = listener.local_addr().map_err(Error::internal)?;
         announce(&app.config, address, &url)?;
         let indexing = tokio::spawn(indexer::run(app.clone()));
+        let following = tokio::spawn(app.changes.clone().run());
         let served = http::serve(app, listener, std::future::pending()).await;
         indexing.abort();
+        following.abort();
         served
     }
 }

@@ -23,11 +23,13 @@ pub async fn run(config: Config) -> Result<()> {
     let app = App::connect(config, &url, secret.expose().as_bytes(), Access::Tokens(secret.clone())).await?;
     say(&format!("serving on http://{}", listener.local_addr().map_err(Error::internal)?));
     let indexing = tokio::spawn(indexer::run(app.clone()));
+    let following = tokio::spawn(app.changes.clone().run());
     let served = tokio::select! {
         served = http::serve(app, listener, stop) => served,
         () = at_once => Ok(()),
     };
     indexing.abort();
+    following.abort();
     served
 }
 

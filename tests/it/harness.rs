@@ -220,7 +220,8 @@ impl Gateway {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = tokio::spawn(async move {
             let serving = http::serve(app.clone(), listener, std::future::pending());
-            let (served, ()) = tokio::join!(serving, indexer::run(app));
+            let changes = app.changes.clone();
+            let (served, (), ()) = tokio::join!(serving, indexer::run(app), changes.run());
             served.unwrap();
         });
         // A gateway of this machine answers at once or is broken.

@@ -6,6 +6,8 @@ mod harness;
 mod database;
 mod import;
 
+mod changes;
+
 mod cases;
 mod http;
 mod limits;
