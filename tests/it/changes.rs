@@ -53,7 +53,7 @@ impl Running {
         Self { tail, db, running }
     }
 
-    async fn from_the_beginning(&self) -> Follower {
+    async fn follow_all(&self) -> Follower {
         self.tail.follow(oldest(&self.db.session()).await.unwrap())
     }
 }
@@ -62,14 +62,17 @@ fn key() -> CursorKey {
     CursorKey::new(SECRET.as_bytes())
 }
 
-/// Follows until a row comes, pausing after each batch, and says how large the largest batch was.
+/// Follows until a row comes, pausing after each of the first batches, and says how large the largest batch was.
 async fn collect(follower: &mut Follower, last: Uuid, pause: Duration) -> (Vec<Change>, usize) {
-    let (mut changes, mut largest) = (Vec::new(), 0);
+    let (mut changes, mut largest, mut count) = (Vec::new(), 0, 0);
     while changes.last().is_none_or(|change: &Change| change.id != Some(last)) {
         let batch = tokio::time::timeout(Duration::from_secs(30), follower.next()).await.unwrap().unwrap();
         largest = largest.max(batch.changes.len());
         changes.extend(batch.changes.iter().cloned());
-        tokio::time::sleep(pause).await;
+        count += 1;
+        if count <= 6 {
+            tokio::time::sleep(pause).await;
+        }
     }
     (changes, largest)
 }
@@ -96,8 +99,8 @@ async fn every_change_arrives_once_and_in_order() {
     let url = database.url.clone();
     writers::prepare(&url).await;
     let running = Running::start(&url).await;
-    let mut prompt = running.from_the_beginning().await;
-    let mut slow = running.from_the_beginning().await;
+    let mut prompt = running.follow_all().await;
+    let mut slow = running.follow_all().await;
     let last = Uuid::now_v7();
     let prompt = tokio::spawn(async move { collect(&mut prompt, last, Duration::ZERO).await.0 });
     let slow = tokio::spawn(async move { collect(&mut slow, last, Duration::from_millis(1_200)).await.0 });
@@ -115,7 +118,7 @@ async fn every_change_arrives_once_and_in_order() {
     let read = reader.await.unwrap();
     println!("{written:?}; {} transactions, {committed} changes, {} kills", ledger.len(), read.kills);
     assert!(read.kills >= 20, "{}", read.kills);
-    assert!(committed > 2_000, "{committed}");
+    assert!(committed > 4_000, "{committed}");
     let lines: Vec<_> = read.lines.iter().map(|line| line.change.clone()).collect();
     writers::compare(&ledger, &lines, last);
     for follower in [prompt, slow] {
@@ -145,7 +148,7 @@ async fn a_huge_transaction_comes_in_pages() {
     let url = &database.url;
     writers::prepare(url).await;
     let running = Running::start(url).await;
-    let (mut prompt, mut late) = (running.from_the_beginning().await, running.from_the_beginning().await);
+    let (mut prompt, mut late) = (running.follow_all().await, running.follow_all().await);
     let last = Uuid::now_v7();
     execute(url, &format!("begin; {}; {}; commit", writers::many_evidences(25_000), evidence(last, 0))).await;
     let ((live, live_page), (again, page)) = tokio::join!(
@@ -239,7 +242,7 @@ async fn a_restart_of_the_database_loses_nothing() {
     migrate(&url).await.unwrap();
     writers::prepare(&url).await;
     let running = Running::start(&url).await;
-    let mut follower = running.from_the_beginning().await;
+    let mut follower = running.follow_all().await;
     let last = Uuid::now_v7();
     let following = tokio::spawn(async move { collect(&mut follower, last, Duration::ZERO).await.0 });
     let reader = {
@@ -255,6 +258,8 @@ async fn a_restart_of_the_database_loses_nothing() {
     execute(&url, &evidence(last, 0)).await;
     let changes = following.await.unwrap();
     println!("followed again after {:?}", restarted.elapsed());
+    // The look that found it may have begun, and waited for the server, before.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(running.tail.last_contact().unwrap() > restarted);
     let ledger = writers::ledger(&url).await;
     writers::compare(&ledger, &changes.iter().map(plain).collect::<Vec<_>>(), last);
@@ -274,8 +279,7 @@ async fn a_writer_can_wait_for_its_own_transaction() {
         let insert = evidence(Uuid::now_v7(), n) + " returning pg_current_xact_id()::text as xid";
         let committed = xid(&mut conn, &insert).await;
         running.tail.wait_for(committed, Duration::from_secs(5)).await.unwrap();
-        let reached = running.tail.reached().unwrap();
-        assert!(reached.snapshot.sees(committed) && reached.batch > n);
+        assert!(running.tail.reached().unwrap().snapshot.sees(committed));
     }
     // And who read it elsewhere can wait here.
     let seen = column(&database.url, "select pg_current_snapshot()::text").await[0].parse().unwrap();
@@ -307,7 +311,7 @@ async fn a_change_says_what_readers_need() {
     let url = &database.url;
     writers::prepare(url).await;
     let running = Running::start(url).await;
-    let mut follower = running.from_the_beginning().await;
+    let mut follower = running.follow_all().await;
     let (task, row, other, last) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     execute(
         url,

@@ -148,8 +148,9 @@ fn rollback(dice: &mut Dice) -> String {
 }
 
 fn copy(dice: &mut Dice) -> String {
-    let ids: Vec<Uuid> = (0..20 + dice.below(60)).map(|_| Uuid::now_v7()).collect();
-    let lines: String = ids.iter().map(|id| format!("{id},{PROJECT},copied,copied text,news\\n")).collect();
+    let ids: Vec<Uuid> = (0..10 + dice.below(30)).map(|_| Uuid::now_v7()).collect();
+    let lines: String =
+        ids.iter().map(|id| format!("{id},{PROJECT},copied,copied text,documentation\\n")).collect();
     let inserted: Vec<_> = ids.iter().map(|id| ("evidence", *id, "insert")).collect();
     let copy = format!(
         "copy evidence (id, project_id, title, content, source_type) from program $$printf '{lines}'$$ with (format csv)"
@@ -159,7 +160,7 @@ fn copy(dice: &mut Dice) -> String {
 
 /// A statement of many rows, and another that changes them all.
 fn insert_select(dice: &mut Dice) -> String {
-    let ids: Vec<Uuid> = (0..50 + dice.below(150)).map(|_| Uuid::now_v7()).collect();
+    let ids: Vec<Uuid> = (0..20 + dice.below(60)).map(|_| Uuid::now_v7()).collect();
     let list = ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(",");
     let insert = format!(
         "insert into evidence (id, project_id, title, content, source_type) \
@@ -243,7 +244,7 @@ impl Writers {
                 while Instant::now() < end {
                     conn.batch_execute(&kind(&mut dice)).await.unwrap();
                     count += 1;
-                    tokio::time::sleep(Duration::from_millis(5 + dice.below(60))).await;
+                    tokio::time::sleep(Duration::from_millis(20 + dice.below(80))).await;
                 }
                 (name, count)
             })
