@@ -31,7 +31,7 @@ lint: web ## formatting, clippy, documentation
 	@RUSTDOCFLAGS="-D warnings" $(STEP) "lint: cargo doc" cargo doc --no-deps --document-private-items
 
 bench: install web ## run the benchmarks and print the table
-	@$(STEP) "bench" cargo bench --no-default-features --bench gateway
+	@$(STEP) "bench" cargo bench --no-default-features --bench gateway --bench changes
 
 build: install web ## the release binary
 	@$(STEP) "gateway: release build" cargo build --release

@@ -311,6 +311,6 @@ async fn in_time<T>(reading: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 async fn connect(url: &str) -> Result<Db> {
-    let options = DbOptions { pool_size: 1, pool_wait: LOOK_LIMIT, statement_timeout: LOOK_LIMIT };
+    let options = DbOptions { pool_size: 1, pool_wait: RETRY.1, statement_timeout: LOOK_LIMIT };
     Db::connect(url, &options).await
 }
