@@ -25,7 +25,6 @@ const ROUNDS: usize = 15;
 /// Transactions of one row, and statements of a thousand, of one round.
 const SINGLE: usize = 300;
 const BULK: usize = 6;
-const LATENCIES: usize = 200;
 const IDLE: Duration = Duration::from_secs(10);
 
 const SETUP: &str =
@@ -120,8 +119,15 @@ async fn latencies(url: &str, tail: &Tail) {
     while tail.reached().is_none() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    println!("\nfrom commit to consumer, ms, {LATENCIES} writes each, median (least to most)");
-    for (whose, own) in [("another program's write", false), ("the process's own write", true)] {
+    println!("\nfrom commit to consumer, ms, median (least to most)");
+    let idle = Duration::from_millis(1_100);
+    let busy = Duration::from_millis(30);
+    for (whose, own, pause, count) in [
+        ("another program's write, after a quiet second", false, idle, 40),
+        ("another program's write, soon after the last", false, busy, 200),
+        ("the process's own write, after a quiet second", true, idle, 40),
+        ("the process's own write, soon after the last", true, busy, 200),
+    ] {
         let mut follower = tail.follow(Place::after(tail.reached().unwrap().snapshot));
         let (send, mut heard) = tokio::sync::mpsc::channel(1);
         let consumer = tokio::spawn(async move {
@@ -136,12 +142,8 @@ async fn latencies(url: &str, tail: &Tail) {
             }
         });
         let mut times = Vec::new();
-        for n in 0..LATENCIES {
-            // At any moment of the tail's pauses; long enough that it is idle, for every other write.
-            tokio::time::sleep(Duration::from_millis(
-                if n % 2 == 0 { 1_100 } else { 40 + n as u64 % 60 } / 2,
-            ))
-            .await;
+        for n in 0..count {
+            tokio::time::sleep(pause + Duration::from_millis(n * 7 % 50)).await;
             client.execute(&insert, &[&1]).await.unwrap();
             let committed = Instant::now();
             if own {
