@@ -23,6 +23,7 @@ pub mod user;
 pub mod api_key;
 pub mod viewer;
 
+pub mod change;
 pub mod cursor;
 pub mod filter;
 pub mod page;

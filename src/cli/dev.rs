@@ -19,7 +19,7 @@ use crate::store::db::migrations::migrate;
 use crate::store::postgres::{PostgresOptions, PrivatePostgres};
 
 /// Cursors of `dev` are no secret from the person who runs it, and stay good when it is started again.
-const DEV_SECRET: &[u8] = b"evidence-gateway dev";
+pub(super) const DEV_SECRET: &[u8] = b"evidence-gateway dev";
 
 /// The options of `dev`.
 #[derive(Debug, Args)]

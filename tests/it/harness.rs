@@ -224,7 +224,7 @@ impl Gateway {
         let serving = tokio::spawn(async move {
             let routes = leaks::watched(http::router(app.clone()));
             let serving = http::server::serve(&app, routes, listener, std::future::pending());
-            let (served, ()) = tokio::join!(serving, changes::run(app));
+            let (served, ()) = tokio::join!(serving, changes::run(app.clone()));
             served.unwrap();
         });
         // A gateway of this machine answers at once or is broken.

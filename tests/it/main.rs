@@ -8,6 +8,8 @@ mod database;
 mod import;
 
 mod audit;
+mod changes;
+
 mod cases;
 mod http;
 mod limits;
