@@ -93,9 +93,24 @@ impl Slice {
 
 /// The snapshot that a reader has who looks now.
 pub async fn now(session: &Session) -> Result<Snapshot> {
+    settled(session, None).await
+}
+
+/// A snapshot as far as the log goes (see [`Snapshot::settled`]): this one, or that of a reader who looks now.
+async fn settled(session: &Session, until: Option<&Snapshot>) -> Result<Snapshot> {
     let mut sql = Sql::default();
-    sql.push("select pg_current_snapshot()::text");
-    session.rows(&sql.returning(1)).await?.text(0, 0).unwrap_or_default().parse()
+    sql.push(
+        "select s.until::text, greatest(p.xid, (select c.xid from change_log c \
+         where c.xid < pg_snapshot_xmax(s.until) and pg_visible_in_snapshot(c.xid, s.until) \
+         order by c.xid desc, c.seq desc limit 1)) from (select ",
+    );
+    match until {
+        Some(until) => sql.bind(Bind::Text(until.to_string())).push("::pg_snapshot"),
+        None => sql.push("pg_current_snapshot()"),
+    };
+    sql.push(" as until) s cross join change_log_pruned p");
+    let rows = session.rows(&sql.returning(2)).await?;
+    Ok(rows.text(0, 0).unwrap_or_default().parse::<Snapshot>()?.settled(xid(&rows, 0, 1)?))
 }
 
 /// Before the oldest change that the log still has.
@@ -156,20 +171,26 @@ pub async fn read(
     let rows = session.rows(&sql.returning(WIDTH)).await?;
     let seen: Arc<Snapshot> = Arc::new(rows.text(0, 0).unwrap_or_default().parse()?);
     check_age(place, xid(&rows, 0, 1)?, &seen)?;
-    let until = until.cloned().unwrap_or(seen);
     let changes: Vec<Change> = (0..rows.len())
         .filter(|row| rows.cell(*row, 2).is_some())
         .map(|row| change(&rows, row))
         .collect::<Result<_>>()?;
     let within = changes.last().filter(|_| changes.len() == limit).map(|last| (last.xid, last.seq));
-    let (begin, place) = (
-        place,
-        match within {
-            Some(at) => Place { since: place.since.clone(), within: Some((until, at)) },
-            None => Place::after(until),
-        },
-    );
-    Ok(Slice { changes, begin: begin.since.clone(), place })
+    // Not above what is in the log: see `Snapshot::settled`. The set is read in the order of xid.
+    let until = match (until, within) {
+        (Some(until), _) => until.clone(),
+        (None, Some(_)) => Arc::new(settled(session, Some(&seen)).await?),
+        (None, None) => {
+            let highest = changes.last().map_or(0, |last| last.xid).max(place.since.end() - 1);
+            Arc::new(seen.settled(highest))
+        }
+    };
+    let begin = place.since.clone();
+    let place = match within {
+        Some(at) => Place { since: begin.clone(), within: Some((until, at)) },
+        None => Place::after(until),
+    };
+    Ok(Slice { changes, begin, place })
 }
 
 /// Whether everything after the place is still there.

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use diesel::QueryableByName;
 use diesel::sql_types::Text;
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use evidence_gateway::changes::follower::Follower;
 use evidence_gateway::changes::tail::Tail;
 use evidence_gateway::error::Code;
-use evidence_gateway::model::change::{Change, Op, Place, Snapshot, oldest, prune};
+use evidence_gateway::model::change::{Change, Op, Place, Snapshot, now, oldest, prune, read};
 use evidence_gateway::model::cursor::CursorKey;
 use evidence_gateway::store::db::Db;
 use evidence_gateway::store::db::migrations::migrate;
@@ -273,6 +273,39 @@ async fn a_restart_of_the_database_loses_nothing() {
     postgres.stop().await.unwrap();
 }
 
+/// Numbers of transactions that never reached the disk are given out again after a crash. Who took them for seen
+/// would miss what commits under them next.
+#[tokio::test]
+async fn a_crash_that_gives_numbers_out_again_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut postgres = PrivatePostgres::start(PostgresOptions::kept(dir.path())).await.unwrap();
+    let url = postgres.database_url();
+    migrate(&url).await.unwrap();
+    writers::prepare(&url).await;
+    execute(&url, &evidence(Uuid::now_v7(), 0)).await;
+    let options = config(&[]).db_options();
+    let db = Db::connect(&url, &options).await.unwrap();
+    let before = now(&db.session()).await.unwrap();
+    let mut conn = AsyncPgConnection::establish(&url).await.unwrap();
+    for _ in 0..40 {
+        xid(&mut conn, "select pg_current_xact_id()::text as xid").await;
+    }
+    let raw: Snapshot = column(&url, "select pg_current_snapshot()::text").await[0].parse().unwrap();
+    let after = now(&db.session()).await.unwrap();
+    let looked = read(&db.session(), &Place::after(Arc::new(before.clone())), None, 10).await.unwrap();
+    let pid = postgres.pid().unwrap().to_string();
+    assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
+    postgres.restart().await.unwrap();
+    let id = Uuid::now_v7();
+    execute(&url, &evidence(id, 0)).await;
+    for place in [Place::after(Arc::new(before)), Place::after(Arc::new(after)), looked.place] {
+        let found = read(&db.session(), &place, None, 10).await.unwrap().changes;
+        assert_eq!(found.iter().map(|change| change.id).collect::<Vec<_>>(), [Some(id)], "{place:?}");
+        assert!(raw.sees(found[0].xid), "this PostgreSQL gives no number out again: {raw} {}", found[0].xid);
+    }
+    postgres.stop().await.unwrap();
+}
+
 /// What a mutation will do: commit, wake the tail, and answer when it has passed.
 #[tokio::test]
 async fn a_writer_can_wait_for_its_own_transaction() {
@@ -370,6 +403,7 @@ async fn every_entity_is_logged() {
         "__diesel_schema_migrations",
         "api_keys",
         "audit_logs",
+        "audit_seals",
         "change_log",
         "change_log_pruned",
         "import_progress",

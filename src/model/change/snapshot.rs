@@ -23,6 +23,16 @@ impl Snapshot {
         Self { xmin: xid + 1, xmax: xid + 1, running: Vec::new() }
     }
 
+    /// The same as far as the log goes, whose highest transaction that this snapshot sees is given.
+    ///
+    /// Transactions above that one left nothing in the log. They may not even have reached the disk, and then a crash
+    /// of PostgreSQL has their numbers given out again: a reader that took them for seen would miss what commits next.
+    pub fn settled(&self, highest: u64) -> Self {
+        let xmax = self.xmax.min(highest.saturating_add(1));
+        let running: Vec<u64> = self.running.iter().copied().filter(|xid| *xid < xmax).collect();
+        Self { xmin: running.first().copied().unwrap_or(xmax), xmax, running }
+    }
+
     /// Whether what this transaction did, if it committed, is seen.
     pub fn sees(&self, xid: u64) -> bool {
         xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())
