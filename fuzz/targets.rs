@@ -1,7 +1,7 @@
 //! What must hold whatever bytes come in: as a request, as a cursor, as a token. The fuzzer looks for bytes for which
 //! it does not; the tests run the same functions over known ones. Each panics if something does not hold.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use evidence_gateway::store::vectors::Vectors;
 use evidence_gateway::telemetry::Metrics;
 use hmac::{Hmac, Mac};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sha2::Sha256;
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
@@ -285,7 +286,12 @@ fn check_grant(grant: &Grant, header: &[u8], payload: &[u8]) {
     let known = HashSet::from(["alg", "typ", "kid"]);
     assert!(header.as_object().unwrap().keys().all(|name| known.contains(name.as_str())), "{header}");
     assert_eq!(header["alg"], "HS256");
-    let claims: Value = serde_json::from_slice(payload).unwrap();
+    let payload = std::str::from_utf8(payload).unwrap();
+    // What is not known is not looked into.
+    let read: HashMap<String, Box<RawValue>> = serde_json::from_str(payload).unwrap();
+    let known = ["iss", "aud", "sub", "exp", "nbf", "iat", "role", "projects"];
+    let value = |name: &str| Some((name.to_owned(), serde_json::from_str(read.get(name)?.get()).unwrap()));
+    let claims = Value::Object(known.into_iter().filter_map(value).collect());
     assert_eq!(claims["iss"], "evidence-gateway");
     assert!(claims["aud"].to_string().contains("\"evidence-gateway\""), "{claims}");
     let time = |name: &str| claims.get(name).map(|time| time.as_f64().unwrap());
