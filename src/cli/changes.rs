@@ -61,7 +61,10 @@ impl Changes {
 
 /// Prints what there is; nowhere to go on if nobody reads any more.
 async fn print_rest(db: &Db, mut place: Place, key: &CursorKey) -> Result<Option<Place>> {
+    // A cursor may stand in a set that ended long ago; the next one ends now.
+    let mut to_now = false;
     loop {
+        to_now |= place.within.is_none();
         let slice = read(&db.session(), &place, None, PAGE).await?;
         let partial = slice.is_partial();
         let (batch, next) = Batch::new(None, slice);
@@ -69,7 +72,7 @@ async fn print_rest(db: &Db, mut place: Place, key: &CursorKey) -> Result<Option
             return Ok(None);
         }
         place = next;
-        if !partial {
+        if to_now && !partial {
             return Ok(Some(place));
         }
     }
