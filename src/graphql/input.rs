@@ -3,7 +3,7 @@
 
 use async_graphql::Value;
 use async_graphql::registry::Registry;
-use chrono::{Datelike, SecondsFormat};
+use chrono::{DateTime, Datelike, SecondsFormat};
 
 use crate::error::{Error, Result};
 use crate::graphql::arguments::{items, object, read_name, read_time, read_uuid};
@@ -145,8 +145,10 @@ fn read_value(kind: &Kind, value: Value, path: &str) -> Result<serde_json::Value
         }
         (Kind::Bool, Value::Boolean(truth)) => truth.into(),
         (Kind::Time, Value::String(text)) => {
-            // As text PostgreSQL has no year 0.
-            let time = read_time(&text).filter(|time| time.year() > 0);
+            // In microseconds a leap second is the second after it, and as text PostgreSQL has no year 0.
+            let time =
+                read_time(&text).and_then(|time| DateTime::from_timestamp_micros(time.timestamp_micros()));
+            let time = time.filter(|time| (1..=9999).contains(&time.year()));
             let time = time.ok_or_else(|| wrong("a date and time as in 2026-01-31T12:00:00Z"))?;
             time.to_rfc3339_opts(SecondsFormat::Micros, true).into()
         }
