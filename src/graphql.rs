@@ -18,7 +18,7 @@ use crate::config::Limits;
 use crate::graphql::search::Searcher;
 use crate::model::cursor::CursorKey;
 use crate::model::viewer::Viewer;
-use crate::model::write::Origin;
+use crate::model::write::{Origin, Pruner};
 use crate::store::db::Session;
 use crate::telemetry::Metrics;
 
@@ -47,12 +47,14 @@ pub struct Graph {
     searcher: Searcher,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
+    pruner: Pruner,
 }
 
 /// What one operation works with; async-graphql carries it to the root.
 pub(crate) struct Operation {
     loaders: Loaders,
     origin: Origin,
+    pruner: Pruner,
     cursors: CursorKey,
     max_page_size: u32,
     outcome: OnceCell<Outcome>,
@@ -73,7 +75,7 @@ impl Graph {
     pub fn new(searcher: Searcher, cursors: CursorKey, metrics: Arc<Metrics>, limits: Limits) -> Self {
         // The depth is checked on the way in; the library's own limit would only hide ours.
         let schema = Schema::build(Query, Mutation, EmptySubscription).limit_recursive_depth(1_000).finish();
-        Self { schema, cursors, searcher, metrics, limits: Arc::new(limits) }
+        Self { schema, cursors, searcher, metrics, limits: Arc::new(limits), pruner: Pruner::default() }
     }
 
     /// The schema in the schema definition language.
@@ -107,6 +109,7 @@ impl Graph {
         let operation = Arc::new(Operation {
             loaders,
             origin,
+            pruner: self.pruner.clone(),
             cursors: self.cursors.clone(),
             max_page_size: self.limits.max_page_size,
             outcome: OnceCell::new(),

@@ -141,6 +141,7 @@ async fn run_field(
     };
     let input = read_input(mutation, planner.argument(selected, "input").unwrap_or_default())?;
     let ids = write(&operation.loaders.session, permit, &operation.origin, place, &input).await?;
+    operation.pruner.now_and_then(&operation.loaders.session);
     // Committed. What must have passed the write before its answer is read is waited for here.
     let (relation, child) = read(operation, &planner, selected, mutation.returns, &ids).await?;
     let list = mutation.list.then_some(ids.len());

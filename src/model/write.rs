@@ -13,6 +13,7 @@ use crate::model::viewer::Viewer;
 use crate::store::db::Session;
 use crate::store::db::transaction::{Transaction, Violation, WriteError};
 use idempotency::Key;
+pub use idempotency::Pruner;
 
 mod audit;
 mod idempotency;
@@ -70,9 +71,6 @@ pub async fn write(
     match write.run(input, key.as_ref()).await {
         Ok(ids) => {
             write.tx.commit().await?;
-            if key.is_some() {
-                idempotency::prune_now_and_then(session);
-            }
             Ok(ids)
         }
         Err(error) => {

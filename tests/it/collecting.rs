@@ -18,7 +18,7 @@ async fn the_same_content_is_kept_once() {
 
     // At once, alone and in batches that name them in other orders.
     let answers = futures_util::future::join_all((0..12).map(async |n: usize| {
-        let (a, b) = if n % 2 == 0 { ("one", "two") } else { ("two", "one") };
+        let (a, b) = if n.is_multiple_of(2) { ("one", "two") } else { ("two", "one") };
         let input = json!({"evidences": [world.piece(a), world.piece(b), world.piece(a)]});
         let answer = call(&agent, "addEvidences", "id content", input).await;
         answer.body["data"]["it"].as_array().unwrap_or_else(|| panic!("{}", answer.text)).clone()
@@ -26,7 +26,7 @@ async fn the_same_content_is_kept_once() {
     .await;
     for (n, rows) in answers.iter().enumerate() {
         let contents: Vec<_> = rows.iter().map(|row| row["content"].as_str().unwrap()).collect();
-        assert_eq!(contents, if n % 2 == 0 { ["one", "two", "one"] } else { ["two", "one", "two"] });
+        assert_eq!(contents, if n.is_multiple_of(2) { ["one", "two", "one"] } else { ["two", "one", "two"] });
     }
     let count = "select count(*) from evidence where content in ('same', 'one', 'two')";
     assert_eq!(column(&world.url, count).await, ["3"]);

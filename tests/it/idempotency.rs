@@ -112,4 +112,19 @@ async fn a_failure_keeps_no_key_and_time_frees_it() {
     let made = [&input, &input].map(|input| call(&agent, "createTask", "id", input.clone()));
     let [first, second] = futures_util::future::join_all(made).await.try_into().unwrap();
     assert_eq!(id(&first), id(&second));
+
+    // A gateway that writes removes what has expired.
+    execute(&world.url, "update processed_messages set expires_at = now() where message_id like '%start'")
+        .await;
+    let fresh = Gateway::guarded(&world.url).await.keeping(&world.agent_viewer());
+    assert_eq!(outcome(&call(&fresh, "heartbeat", "id", json!({})).await).0, "OK");
+    let expired = "select count(*) from processed_messages where expires_at <= now()";
+    for _ in 0..250 {
+        if column(&world.url, expired).await == ["0"] {
+            assert_eq!(world.count("processed_messages").await, "1");
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the expired keys are still there");
 }

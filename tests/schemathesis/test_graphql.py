@@ -12,7 +12,7 @@ schema = schemathesis.graphql.from_url(f"{os.environ['BASE_URL']}/graphql")
 schema.config.generation.update(modes=[GenerationMode.POSITIVE])
 
 # What a client may be told; INTERNAL is not among them.
-CODES = {"NOT_FOUND", "BAD_USER_INPUT", "UNAVAILABLE", "TIMEOUT"}
+CODES = {"NOT_FOUND", "BAD_USER_INPUT", "CONFLICT", "UNAVAILABLE", "TIMEOUT"}
 INSIDE = re.compile(
     r"\bselect\b|\binsert\b|\bupdate\b.*\bset\b|diesel|postgres|tokio|async.graphql|qdrant|panick|\.rs\b|stack|backtrace",
     re.IGNORECASE,

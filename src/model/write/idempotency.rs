@@ -1,6 +1,7 @@
 //! Idempotency keys: the first write with a key keeps its answer for 48 hours, in its own transaction, and whoever
 //! brings the key again gets that answer. Those who come at the same time wait for the first at the table's key.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::Utc;
@@ -16,7 +17,7 @@ use crate::store::db::Session;
 use crate::store::db::sql::{Bind, Sql};
 use crate::store::db::transaction::Transaction;
 
-/// Seconds between two removals of expired keys by one process.
+/// Seconds between two removals of expired keys by one gateway.
 const PRUNE_EVERY: i64 = 60;
 /// Keys that one removal takes at most.
 const PRUNE_BATCH: i64 = 1_000;
@@ -156,25 +157,30 @@ pub(super) async fn keep(tx: &mut Transaction, key: &Key, ids: &[Uuid]) -> Resul
     Ok(())
 }
 
-/// Removes some expired keys in the background, once in a while.
-pub(super) fn prune_now_and_then(session: &Session) {
-    static LAST: AtomicI64 = AtomicI64::new(0);
-    let (now, last) = (Utc::now().timestamp(), LAST.load(Ordering::Relaxed));
-    let due = now - last >= PRUNE_EVERY;
-    if !due || LAST.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-        return;
-    }
-    // A session of its own: what a request costs does not depend on when it came.
-    let session = session.apart();
-    tokio::spawn(async move {
-        let mut sql = Sql::default();
-        sql.push(
-            "delete from processed_messages where message_id in (select message_id from processed_messages \
-             where expires_at <= now() order by expires_at limit ",
-        );
-        sql.bind(Bind::Int(PRUNE_BATCH)).push(" for update skip locked)");
-        if let Err(error) = session.rows(&sql.returning(0)).await {
-            tracing::warn!(?error, "expired idempotency keys were not removed");
+/// Removes expired keys, a batch once in a while, from a gateway that writes.
+#[derive(Debug, Clone, Default)]
+pub struct Pruner(Arc<AtomicI64>);
+
+impl Pruner {
+    /// Starts a removal in the background if the last one is long enough ago.
+    pub fn now_and_then(&self, session: &Session) {
+        let (now, last) = (Utc::now().timestamp(), self.0.load(Ordering::Relaxed));
+        let due = now - last >= PRUNE_EVERY;
+        if !due || self.0.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
         }
-    });
+        // A session of its own: what a request costs does not depend on when it came.
+        let session = session.apart();
+        tokio::spawn(async move {
+            let mut sql = Sql::default();
+            sql.push(
+                "delete from processed_messages where message_id in (select message_id from processed_messages \
+                 where expires_at <= now() order by expires_at limit ",
+            );
+            sql.bind(Bind::Int(PRUNE_BATCH)).push(" for update skip locked)");
+            if let Err(error) = session.rows(&sql.returning(0)).await {
+                tracing::warn!(?error, "expired idempotency keys were not removed");
+            }
+        });
+    }
 }
