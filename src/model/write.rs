@@ -128,7 +128,7 @@ impl Write<'_> {
     fn refused(&self, error: WriteError, table: &str, path: &str) -> Error {
         let WriteError::Refused { violation, constraint, cause } = error else { return error.into() };
         if let Some((_, code, text)) = RULES.iter().find(|(name, _, _)| *name == constraint) {
-            return Error::new(*code, *text).because(cause);
+            return Error::new(*code, *text);
         }
         let column = constraint.strip_prefix(table).and_then(|rest| rest.strip_prefix('_'));
         let column = column.and_then(|rest| rest.rsplit_once('_')).map_or("", |(column, _)| column);
@@ -142,7 +142,11 @@ impl Write<'_> {
             Violation::Unique => (Code::Conflict, "is taken: another row has it"),
             Violation::Reference => (Code::NotFound, "names a row that there is not"),
         };
-        let error = Error::new(code, text).because(cause);
+        let mut error = Error::new(code, text);
+        if violation == Violation::Check {
+            // It should have been seen before it came here, so the log is told.
+            error = error.because(cause.internal_text().unwrap_or_default());
+        }
         error.at(field.map_or_else(|| path.to_owned(), |field| format!("{path}.{}", field.name)))
     }
 }

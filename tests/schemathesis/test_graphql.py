@@ -6,7 +6,13 @@ import re
 
 import schemathesis
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from schemathesis import GenerationMode
+from schemathesis.graphql import nodes
+
+# It knows the other scalars of the schema.
+json = st.text().map(nodes.String) | st.booleans().map(nodes.Boolean) | st.integers().map(nodes.Int)
+schemathesis.graphql.scalar("JSON", json)
 
 schema = schemathesis.graphql.from_url(f"{os.environ['BASE_URL']}/graphql")
 schema.config.generation.update(modes=[GenerationMode.POSITIVE])
