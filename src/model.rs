@@ -32,6 +32,9 @@ pub mod aggregate;
 pub mod lineage;
 pub mod select;
 
+pub mod mutation;
+pub mod write;
+
 pub mod import;
 
 /// The entities in the order in which the schema shows them.

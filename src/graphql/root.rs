@@ -74,7 +74,7 @@ impl ContainerType for Query {
 impl ObjectType for Query {}
 
 /// Fields that async-graphql answers.
-fn is_meta(name: &str) -> bool {
+pub(crate) fn is_meta(name: &str) -> bool {
     name.starts_with("__")
 }
 
@@ -140,12 +140,18 @@ impl RootRow {
     }
 
     fn finish(self) -> RowRef {
-        let mut set = RowSet::new(self.0.len() + 1);
-        for id in std::iter::once(Uuid::nil()).chain(self.0) {
-            set.push_cell(Some(id.as_bytes()));
-        }
-        RowRef { set: std::sync::Arc::new(set), row: 0 }
+        row_of(std::iter::once(Uuid::nil()).chain(self.0))
     }
+}
+
+/// A row of ids that stands in no table.
+pub(crate) fn row_of(ids: impl IntoIterator<Item = Uuid>) -> RowRef {
+    let ids: Vec<_> = ids.into_iter().collect();
+    let mut set = RowSet::new(ids.len());
+    for id in ids {
+        set.push_cell(Some(id.as_bytes()));
+    }
+    RowRef { set: std::sync::Arc::new(set), row: 0 }
 }
 
 impl Planner<'_> {
@@ -231,7 +237,9 @@ impl Planner<'_> {
         let place = |name: &str| {
             let value = self.argument(selected, name);
             let value = value.map(|value| read_scalar(ColumnType::BigInt, value, name)).transpose()?;
-            Ok(value.and_then(|value| if let Bind::Int(place) = value { Some(place) } else { None }))
+            Ok::<_, Error>(
+                value.and_then(|value| if let Bind::Int(place) = value { Some(place) } else { None }),
+            )
         };
         let (from, to) = (place("from")?, place("to")?);
         let (projection, object) = self.lone_object(verification_type(), selected);

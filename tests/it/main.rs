@@ -17,6 +17,11 @@ mod paging;
 mod permissions;
 mod search;
 
+mod collecting;
+mod idempotency;
+mod refusals;
+mod writes;
+
 mod keys;
 mod tokens;
 
