@@ -33,7 +33,7 @@ lint: web ## formatting, clippy, documentation
 	@RUSTDOCFLAGS="-D warnings" $(STEP) "lint: cargo doc" cargo doc --no-deps --document-private-items
 
 bench: install web ## run the benchmarks and print the table
-	@$(STEP) "bench" cargo bench --no-default-features --bench gateway
+	@$(STEP) "bench" cargo bench --no-default-features --bench gateway --bench changes
 
 # Without a sanitizer, for which the pinned stable toolchain is enough: unsafe code is forbidden here, and what is
 # looked for are panics, wrong answers and lost time.

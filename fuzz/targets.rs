@@ -19,6 +19,7 @@ use evidence_gateway::model::cursor::{CursorKey, Fingerprint};
 use evidence_gateway::model::entity::{OrderBy, Type};
 use evidence_gateway::model::graph;
 use evidence_gateway::model::viewer::{Grant, Holder, Role, Viewer};
+use evidence_gateway::model::write::Origin;
 use evidence_gateway::store::db::Db;
 use evidence_gateway::store::embedder::Embedder;
 use evidence_gateway::store::vectors::Vectors;
@@ -103,7 +104,7 @@ fn execute(query: &str, admitted: Admitted) -> Vec<u8> {
     for (name, most) in count(&document, limits) {
         assert!(most.0 <= most.1, "{name}: {} of {}", most.0, most.1);
     }
-    let answer = runtime.block_on(graph.execute(admitted, Viewer::admin(), db.session()));
+    let answer = runtime.block_on(graph.execute(admitted, Viewer::admin(), db.session(), Origin::default()));
     answer.body
 }
 

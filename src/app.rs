@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::changes::tail::Tail;
 use crate::config::{Config, EmbedderKind};
 use crate::error::Result;
 use crate::graphql::Graph;
@@ -29,6 +30,8 @@ pub struct App {
     pub access: Authenticator,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What commits, by whomever; it moves while `Tail::run` runs.
+    pub changes: Tail,
     /// Whether it may be sent requests.
     pub health: Arc<Health>,
 }
@@ -52,8 +55,9 @@ impl App {
         let cursors = CursorKey::new(secret);
         let graph = Graph::new(searcher.clone(), cursors, metrics.clone(), config.limits.clone());
         let access = Authenticator::new(access, &config, db.clone());
+        let changes = Tail::new(&config, database_url, db.clone());
         let health = Arc::default();
-        Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, health })
+        Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, changes, health })
     }
 }
 

@@ -1,3 +1,15 @@
-//! What follows the data.
+//! What follows the data: the tail of the change log, and its consumers.
+
+use crate::app::App;
+
+pub mod follower;
+pub mod tail;
 
 pub mod indexer;
+pub mod sealer;
+
+/// Runs all that follows the data, until it is dropped.
+pub async fn run(app: App) {
+    let tail = app.changes.clone();
+    tokio::join!(tail.run(), indexer::run(app.clone()), sealer::run(app));
+}

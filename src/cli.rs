@@ -11,6 +11,7 @@ use crate::telemetry;
 pub mod dev;
 pub mod serve;
 
+pub mod changes;
 pub mod import;
 pub mod migrate;
 
@@ -39,6 +40,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Import rows from a JSON Lines file, the sample, or made-up rows.
     Import(import::command::Import),
+    /// Print what was written to the database, by whomever, one JSON object a line.
+    Changes(changes::Changes),
     /// Print the GraphQL schema.
     Schema(schema::Schema),
     /// Say what works and what is missing.
@@ -58,6 +61,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Serve => serve::run(cli.config).await,
         Command::Migrate(migrate) => migrate.run(&cli.config).await,
         Command::Import(import) => import.run(&cli.config).await,
+        Command::Changes(changes) => changes.run(&cli.config).await,
         Command::Schema(schema) => schema.run(),
         Command::Doctor => doctor::run(&cli.config).await,
         Command::Token(token) => token.run(&cli.config),

@@ -50,6 +50,15 @@ pub struct Config {
     #[arg(long, env = "EVIDENCE_GATEWAY_POOL_WAIT_MS", default_value_t = 2_000, value_parser = Range(10, 60_000), global = true)]
     pub pool_wait_ms: u32,
 
+    /// How often the change log is looked at while nothing happens, in milliseconds, 1 to 1000: what other programs
+    /// write is noticed after half of it. The gateway's own writes are noticed at once.
+    #[arg(long, env = "EVIDENCE_GATEWAY_CHANGE_POLL_MS", default_value_t = 50, value_parser = Range(1, 1_000), global = true)]
+    pub change_poll_ms: u32,
+
+    /// How long the change log keeps changes, in seconds, 60 to 31536000: who was away for longer gets CURSOR_EXPIRED.
+    #[arg(long, env = "EVIDENCE_GATEWAY_CHANGE_LOG_RETENTION_S", default_value_t = 172_800, value_parser = Range(60, 31_536_000), global = true)]
+    pub change_log_retention_s: u32,
+
     /// What one request may ask for.
     #[command(flatten)]
     pub limits: Limits,
@@ -246,6 +255,16 @@ impl Config {
     /// How long what was looked up of an API key or a user is believed.
     pub fn identity_lifetime(&self) -> Duration {
         Duration::from_millis(self.identity_cache_ms.into())
+    }
+
+    /// Between two looks at the change log while nothing happens.
+    pub fn change_poll(&self) -> Duration {
+        Duration::from_millis(self.change_poll_ms.into())
+    }
+
+    /// How long the change log keeps changes.
+    pub fn change_log_retention(&self) -> Duration {
+        Duration::from_secs(self.change_log_retention_s.into())
     }
 
     /// How long running requests may take to finish.

@@ -93,6 +93,11 @@ impl Error {
         Self::new(Code::Internal, "internal error; the log of the server has the details").because(cause)
     }
 
+    /// Adds the part of the request that it is about.
+    pub fn at(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
     /// Adds the internal half: what the log shows and a client never sees.
     pub fn because(self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { cause: Some(Arc::from(cause.into())), ..self }

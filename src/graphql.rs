@@ -3,13 +3,14 @@
 
 use std::sync::{Arc, LazyLock};
 
-use async_graphql::{EmptyMutation, EmptySubscription, Pos, SDLExportOptions, Schema, ServerError, Value};
+use async_graphql::{EmptySubscription, Pos, SDLExportOptions, Schema, ServerError, Value};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use crate::error::{Code, Error};
 use admit::{Admitted, Parameters, Refusal};
 use loaders::Loaders;
+use mutation::Mutation;
 use root::{Outcome, Query};
 use write::{FieldError, PathSegment};
 
@@ -17,11 +18,14 @@ use crate::config::Limits;
 use crate::graphql::search::Searcher;
 use crate::model::cursor::CursorKey;
 use crate::model::viewer::Viewer;
+use crate::model::write::{Origin, Pruner};
 use crate::store::db::Session;
 use crate::telemetry::Metrics;
 
 pub mod admit;
 
+mod input;
+mod mutation;
 mod root;
 mod types;
 
@@ -38,16 +42,19 @@ mod write;
 /// The schema with what its operations need.
 #[derive(Clone)]
 pub struct Graph {
-    schema: Schema<Query, EmptyMutation, EmptySubscription>,
+    schema: Schema<Query, Mutation, EmptySubscription>,
     cursors: CursorKey,
     searcher: Searcher,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
+    pruner: Pruner,
 }
 
 /// What one operation works with; async-graphql carries it to the root.
 pub(crate) struct Operation {
     loaders: Loaders,
+    origin: Origin,
+    pruner: Pruner,
     cursors: CursorKey,
     max_page_size: u32,
     outcome: OnceCell<Outcome>,
@@ -67,16 +74,15 @@ impl Graph {
     /// Builds the schema.
     pub fn new(searcher: Searcher, cursors: CursorKey, metrics: Arc<Metrics>, limits: Limits) -> Self {
         // The depth is checked on the way in; the library's own limit would only hide ours.
-        let schema =
-            Schema::build(Query, EmptyMutation, EmptySubscription).limit_recursive_depth(1_000).finish();
-        Self { schema, cursors, searcher, metrics, limits: Arc::new(limits) }
+        let schema = Schema::build(Query, Mutation, EmptySubscription).limit_recursive_depth(1_000).finish();
+        Self { schema, cursors, searcher, metrics, limits: Arc::new(limits), pruner: Pruner::default() }
     }
 
     /// The schema in the schema definition language.
     pub fn sdl() -> &'static str {
         // It is one text for the life of the process, and clients ask for it by HTTP.
         static SDL: LazyLock<String> = LazyLock::new(|| {
-            let schema = Schema::build(Query, EmptyMutation, EmptySubscription).finish();
+            let schema = Schema::build(Query, Mutation, EmptySubscription).finish();
             let options = SDLExportOptions::new().sorted_fields().sorted_enum_items().include_specified_by();
             let sdl = schema.sdl_with_options(options);
             let mut text = sdl.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
@@ -92,10 +98,18 @@ impl Graph {
     }
 
     /// Executes an operation for a viewer.
-    pub async fn execute(&self, admitted: Admitted, viewer: Viewer, session: Session) -> Answer {
+    pub async fn execute(
+        &self,
+        admitted: Admitted,
+        viewer: Viewer,
+        session: Session,
+        origin: Origin,
+    ) -> Answer {
         let loaders = Loaders::new(viewer, session, self.searcher.clone(), self.metrics.clone());
         let operation = Arc::new(Operation {
             loaders,
+            origin,
+            pruner: self.pruner.clone(),
             cursors: self.cursors.clone(),
             max_page_size: self.limits.max_page_size,
             outcome: OnceCell::new(),

@@ -11,7 +11,9 @@ use entity::{
 pub mod catalog;
 pub mod entity;
 
+pub mod activity;
 pub mod agent;
+pub mod audit;
 pub mod chain;
 pub mod evidence;
 pub mod project;
@@ -21,6 +23,7 @@ pub mod user;
 pub mod api_key;
 pub mod viewer;
 
+pub mod change;
 pub mod cursor;
 pub mod filter;
 pub mod page;
@@ -29,10 +32,13 @@ pub mod aggregate;
 pub mod lineage;
 pub mod select;
 
+pub mod mutation;
+pub mod write;
+
 pub mod import;
 
 /// The entities in the order in which the schema shows them.
-static DECLARATIONS: [&Declaration; 16] = [
+static DECLARATIONS: [&Declaration; 19] = [
     &task::TASK,
     &task::RESULT,
     &task::COMMENT,
@@ -47,9 +53,12 @@ static DECLARATIONS: [&Declaration; 16] = [
     &project::PROJECT,
     &project::MEMBER,
     &user::USER,
+    &activity::ACTIVITY,
+    &audit::ENTRY,
     // These stand in no table.
     &lineage::STEP,
     &viewer::VIEWER,
+    &audit::VERIFICATION,
 ];
 
 /// All object types that are made of rows.

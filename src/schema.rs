@@ -1,5 +1,11 @@
 // @generated automatically by Diesel CLI.
 
+pub mod sql_types {
+    #[derive(diesel::query_builder::QueryId, Clone, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "xid8", schema = "pg_catalog"))]
+    pub struct Xid8;
+}
+
 diesel::table! {
     /// What happened, in words for people.
     activity_feed (id) {
@@ -140,6 +146,9 @@ diesel::table! {
 }
 
 diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::Xid8;
+
     /// The audit trail: who did what to which row. Entries are chained by hashes.
     audit_logs (id) {
         /// Identifies the entry.
@@ -182,6 +191,64 @@ diesel::table! {
         hash -> Nullable<Text>,
         /// When the entry was created.
         created_at -> Timestamptz,
+        /// The transaction that wrote the entry, and did what it tells of.
+        xid -> Xid8,
+        /// The place of the entry in the chain, from 1 without a gap; null until it is sealed.
+        seal -> Nullable<Int8>,
+    }
+}
+
+diesel::table! {
+    /// The end of the chain after each batch that was sealed: entries that are taken off the end are missed here.
+    audit_seals (seal) {
+        /// The place of the last entry of the batch.
+        seal -> Int8,
+        /// The hash of that entry.
+        hash -> Text,
+        /// When the batch was sealed.
+        sealed_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::Xid8;
+
+    /// Every committed change of an entity, written by triggers in the transaction of the change.
+    change_log (xid, seq) {
+        /// The transaction that made the change; not that of a savepoint in it.
+        xid -> Xid8,
+        /// The order of the changes of one transaction. It says nothing about the order of transactions.
+        seq -> Int8,
+        /// The table that the row belongs to.
+        entity -> Text,
+        /// The row; null if the whole table was emptied.
+        row_id -> Nullable<Uuid>,
+        /// What was done: insert, update, delete or truncate.
+        op -> Text,
+        /// The project of the row, that of a deleted one before it was deleted; null for rows without a project, and for parts of a row that is gone with them.
+        project_id -> Nullable<Uuid>,
+        /// The project that the row was moved out of; null if it was not moved.
+        old_project_id -> Nullable<Uuid>,
+        /// The foreign keys and the columns that lists are filtered by, as they are now (before the deletion, for a deleted row). What an update changed of them stands under "old" with the former values.
+        keys -> Jsonb,
+        /// When the statement began that made the change.
+        at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::Xid8;
+
+    /// How much of the change log was removed: one row.
+    change_log_pruned (id) {
+        /// Always true, so that there is one row at most.
+        id -> Bool,
+        /// The last transaction with removed changes. A reader that has not seen this one and all before it has missed something.
+        xid -> Xid8,
+        /// When changes were last removed; null if none were yet.
+        pruned_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -920,6 +987,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     agents,
     api_keys,
     audit_logs,
+    audit_seals,
+    change_log,
+    change_log_pruned,
     checkpoints,
     evidence,
     evidence_chain_links,

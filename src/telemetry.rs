@@ -27,6 +27,14 @@ pub fn start(filter: &str, format: LogFormat) -> Result<()> {
         // The span is the request: its id stands in every line that belongs to it.
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
     };
+    // One line of the log like any other, and no stack: what panics is caught and answered elsewhere.
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+        let cause = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let (file, line) = panic.location().map(|at| (at.file(), at.line())).unzip();
+        tracing::error!(cause, file, line, "a thread panicked");
+    }));
     // A second start in one process (tests) keeps the first logger.
     started.or(Ok(()))
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::app::App;
-use crate::changes::indexer;
+use crate::changes;
 use crate::cli::import::report::Reporter;
 use crate::cli::import::{Options, Source, run as import};
 use crate::cli::{say, serve};
@@ -19,7 +19,7 @@ use crate::store::db::migrations::migrate;
 use crate::store::postgres::{PostgresOptions, PrivatePostgres};
 
 /// Cursors of `dev` are no secret from the person who runs it, and stay good when it is started again.
-const DEV_SECRET: &[u8] = b"evidence-gateway dev";
+pub(super) const DEV_SECRET: &[u8] = b"evidence-gateway dev";
 
 /// The options of `dev`.
 #[derive(Debug, Args)]
@@ -68,9 +68,9 @@ impl Dev {
         let app = App::connect(config, &url, DEV_SECRET, Access::Everyone).await?;
         let address = listener.local_addr().map_err(Error::internal)?;
         announce(&app.config, address, &url)?;
-        let indexing = tokio::spawn(indexer::run(app.clone()));
+        let following = tokio::spawn(changes::run(app.clone()));
         let served = http::serve(app, listener, std::future::pending()).await;
-        indexing.abort();
+        following.abort();
         served
     }
 }

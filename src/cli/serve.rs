@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::app::App;
-use crate::changes::indexer;
+use crate::changes;
 use crate::cli::say;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -22,12 +22,12 @@ pub async fn run(config: Config) -> Result<()> {
     let listener = bind(config.listen).await?;
     let app = App::connect(config, &url, secret.expose().as_bytes(), Access::Tokens(secret.clone())).await?;
     say(&format!("serving on http://{}", listener.local_addr().map_err(Error::internal)?));
-    let indexing = tokio::spawn(indexer::run(app.clone()));
+    let following = tokio::spawn(changes::run(app.clone()));
     let served = tokio::select! {
         served = http::serve(app, listener, stop) => served,
         () = at_once => Ok(()),
     };
-    indexing.abort();
+    following.abort();
     served
 }
 

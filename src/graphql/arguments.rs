@@ -164,7 +164,7 @@ pub(crate) fn read_scalar(ty: ColumnType, value: Value, path: &str) -> Result<Bi
 }
 
 /// RFC 3339, within the years that both PostgreSQL and the format can write.
-fn read_time(text: &str) -> Option<DateTime<Utc>> {
+pub(crate) fn read_time(text: &str) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc);
     (0..=9999).contains(&chrono::Datelike::year(&time)).then_some(time)
 }

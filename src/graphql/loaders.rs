@@ -100,6 +100,12 @@ impl Loaders {
         Self { viewer, session, searcher, metrics, loaders: Mutex::default() }
     }
 
+    /// The same viewer's loaders, which have loaded nothing yet.
+    pub(crate) fn renewed(&self) -> Self {
+        let (viewer, session) = (self.viewer.clone(), self.session.clone());
+        Self::new(viewer, session, self.searcher.clone(), self.metrics.clone())
+    }
+
     /// Of which entity each id is, as the entity's place among the entities.
     pub(crate) async fn types_of(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, usize>> {
         let rows = self.session.rows(&types_of(&self.viewer, ids.to_vec())).await?;

@@ -9,8 +9,8 @@ use async_graphql::resolver_utils::{ContainerType, resolve_container};
 use async_graphql::{Context, ContextSelectionSet, ObjectType, OutputType, Positioned, ServerResult, Value};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
-use crate::graphql::arguments::{MAX_LIST, items, read_name, read_size, read_text, read_uuid};
+use crate::error::{Code, Error, Result};
+use crate::graphql::arguments::{MAX_LIST, items, read_name, read_scalar, read_size, read_text, read_uuid};
 use crate::graphql::document::{Document, Selected};
 use crate::graphql::filter::read_filter;
 use crate::graphql::level::resolve;
@@ -21,11 +21,13 @@ use crate::graphql::types::register;
 use crate::graphql::write::{FieldError, PathSegment, Writer};
 use crate::graphql::{Carried, Operation};
 use crate::model::aggregate::{MAX_GROUP_KEYS, aggregate};
-use crate::model::entity::{Aggregate, TypeId};
+use crate::model::audit::{may_audit, verification_type, verify};
+use crate::model::entity::{Aggregate, ColumnType, TypeId};
 use crate::model::graph;
 use crate::model::page::{DEFAULT_PAGE_SIZE, Page};
 use crate::model::select::{by_ids, count, page};
 use crate::store::db::rows::{RowRef, RowSet};
+use crate::store::db::sql::Bind;
 
 /// The root of all queries.
 pub(crate) struct Query;
@@ -72,7 +74,7 @@ impl ContainerType for Query {
 impl ObjectType for Query {}
 
 /// Fields that async-graphql answers.
-fn is_meta(name: &str) -> bool {
+pub(crate) fn is_meta(name: &str) -> bool {
     name.starts_with("__")
 }
 
@@ -138,12 +140,18 @@ impl RootRow {
     }
 
     fn finish(self) -> RowRef {
-        let mut set = RowSet::new(self.0.len() + 1);
-        for id in std::iter::once(Uuid::nil()).chain(self.0) {
-            set.push_cell(Some(id.as_bytes()));
-        }
-        RowRef { set: std::sync::Arc::new(set), row: 0 }
+        row_of(std::iter::once(Uuid::nil()).chain(self.0))
     }
+}
+
+/// A row of ids that stands in no table.
+pub(crate) fn row_of(ids: impl IntoIterator<Item = Uuid>) -> RowRef {
+    let ids: Vec<_> = ids.into_iter().collect();
+    let mut set = RowSet::new(ids.len());
+    for id in ids {
+        set.push_cell(Some(id.as_bytes()));
+    }
+    RowRef { set: std::sync::Arc::new(set), row: 0 }
 }
 
 impl Planner<'_> {
@@ -173,6 +181,7 @@ impl Planner<'_> {
                 Shape::Made { row, object }
             }
             "searchEvidence" => self.search(selected)?,
+            "verifyAuditLog" => self.verification(selected)?,
             "nodes" => {
                 let ids = self.ids(selected)?;
                 self.nodes(ids, true, selected)
@@ -219,6 +228,22 @@ impl Planner<'_> {
         }
         let sql = aggregate(self.viewer, entity, meta, &projection, None, filter.as_ref());
         Ok(Shape::One { sql, object })
+    }
+
+    fn verification(&self, selected: &Selected<'_>) -> Result<Shape> {
+        if !may_audit(self.viewer) {
+            return Err(Error::new(Code::Forbidden, "only administrators may verify the audit log"));
+        }
+        let place = |name: &str| {
+            let value = self.argument(selected, name);
+            let value = value.map(|value| read_scalar(ColumnType::BigInt, value, name)).transpose()?;
+            Ok::<_, Error>(
+                value.and_then(|value| if let Bind::Int(place) = value { Some(place) } else { None }),
+            )
+        };
+        let (from, to) = (place("from")?, place("to")?);
+        let (projection, object) = self.lone_object(verification_type(), selected);
+        Ok(Shape::One { sql: verify(self.viewer, &projection, from.unwrap_or(1), to), object })
     }
 
     fn grouping(&self, entity: TypeId, meta: &Aggregate, selected: &Selected<'_>) -> Result<Grouping> {

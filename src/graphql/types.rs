@@ -7,6 +7,7 @@ use meta::{add_enum, add_input, add_interface, add_object, add_scalar, argument,
 
 use crate::graphql::filter::{Operand, operators};
 use crate::model::aggregate::{DEFAULT_GROUPS, MAX_GROUPS};
+use crate::model::audit::FAULT;
 use crate::model::entity::{Aggregate, ColumnType, Relation, RelationKind, Table, Type, screaming_case};
 use crate::model::evidence::RELATION_KIND;
 use crate::model::lineage::{DEFAULT_DEPTH, DIRECTION, MAX_DEPTH, MAX_STEPS};
@@ -18,7 +19,7 @@ pub(crate) mod meta;
 /// Adds every type to the registry and gives the fields of `Query`.
 pub(crate) fn register(registry: &mut Registry) -> IndexMap<String, MetaField> {
     add_scalars(registry);
-    for values in enums().map(|(_, _, values)| values).chain([&DIRECTION]) {
+    for values in enums().map(|(_, _, values)| values).chain([&DIRECTION, &FAULT]) {
         let name = |value: &&str| (value.to_ascii_uppercase(), String::new());
         add_enum(registry, values.name, "", values.values.iter().map(name));
     }
@@ -99,6 +100,15 @@ fn root_fields() -> IndexMap<String, MetaField> {
             argument("query", "String!", "The question or claim, 2,000 characters at most."),
             argument("filter", "EvidenceFilter", "Only evidence that fits."),
             first_argument(),
+        ],
+    ));
+    fields.push(field(
+        "verifyAuditLog",
+        "Checks the chain of the audit log, 100,000 entries at most at once. For administrators.",
+        "AuditVerification",
+        [
+            argument("from", "BigInt", "The place of the first entry to check; 1 if absent."),
+            argument("to", "BigInt", "The place of the last one; the end of the chain if absent."),
         ],
     ));
     fields.into_iter().map(|field| (field.name.clone(), field)).collect()

@@ -1,8 +1,9 @@
 //! GraphQL over HTTP: a request's bytes become an operation, an answer becomes a response.
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
-use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, USER_AGENT, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
@@ -12,26 +13,52 @@ use crate::error::{Code, Error};
 use crate::graphql::admit::{Admitted, Parameters, Refusal};
 use crate::graphql::{Answer, refusal};
 use crate::http::body::{self, Unread};
-use crate::http::observe::Served;
+use crate::http::observe::{RequestId, Served};
+use crate::http::server::Peer;
+use crate::model::write::Origin;
+
+/// Makes the repetition of a request's mutations safe.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 const GRAPHQL_JSON: &str = "application/graphql-response+json; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
 
 /// `POST /graphql`
-pub async fn post(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+pub async fn post(
+    State(app): State<App>,
+    peer: Option<Extension<Peer>>,
+    id: RequestId,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let parameters = async {
         check_content_type(&headers)?;
         let body = read_body(&app, &headers, body).await?;
         let wrong = || Refused::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON");
         Parameters::read(&body).ok_or_else(wrong)
     };
-    respond(&app, &headers, &Method::POST, parameters).await
+    let origin = origin(&headers, &id, peer.map(|Extension(peer)| peer));
+    respond(&app, &headers, &Method::POST, origin, parameters).await
 }
 
 /// `GET /graphql`
 pub async fn get(State(app): State<App>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
     let parameters = async { read_query_string(query.as_deref().unwrap_or_default()) };
-    respond(&app, &headers, &Method::GET, parameters).await
+    // Nothing that comes by GET writes.
+    respond(&app, &headers, &Method::GET, Origin::default(), parameters).await
+}
+
+/// Where a request comes from, as the audit trail will tell it. What a proxy or a client says of addresses in headers
+/// is not believed: the trail has the other end of the connection.
+fn origin(headers: &HeaderMap, id: &RequestId, peer: Option<Peer>) -> Origin {
+    let text =
+        |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    Origin {
+        request_id: id.as_str().to_owned(),
+        address: peer.map(|Peer(address)| address.to_canonical().to_string()),
+        user_agent: text(USER_AGENT.as_str()),
+        idempotency_key: text(IDEMPOTENCY_KEY),
+    }
 }
 
 /// What is said to a request that is not executed.
@@ -96,6 +123,7 @@ async fn respond(
     app: &App,
     headers: &HeaderMap,
     method: &Method,
+    origin: Origin,
     parameters: impl Future<Output = Result<Parameters, Refused>>,
 ) -> Response {
     let Some(modern) = negotiate(headers) else {
@@ -109,7 +137,7 @@ async fn respond(
         let admitted = admit(app, method, modern, parameters.await?)?;
         served.operation = admitted.operation.clone();
         let session = app.db.session();
-        let answer = in_time(app, app.graph.execute(admitted, viewer, session.clone())).await;
+        let answer = in_time(app, app.graph.execute(admitted, viewer, session.clone(), origin)).await;
         served.statements = session.statements();
         answer
     };

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,10 @@ use connection::Attendant;
 
 mod activity;
 mod connection;
+
+/// The other end of a request's connection. In the extensions of the request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
 
 /// Requests that one HTTP/2 connection may have open; a client waits with more of them.
 const MAX_STREAMS: u32 = 64;

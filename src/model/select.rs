@@ -39,7 +39,7 @@ impl Projection {
         self.columns.len() + 1
     }
 
-    fn write(&self, t: &str, sql: &mut Sql) {
+    pub(super) fn write(&self, t: &str, sql: &mut Sql) {
         for column in &self.columns {
             sql.push(", ").push(&column.sql.replace("{t}", t));
         }

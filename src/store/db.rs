@@ -19,10 +19,12 @@ use crate::config::DbOptions;
 use crate::error::{Code, Error, Result};
 use crate::store::db::rows::RowSet;
 use crate::store::db::sql::Sql;
+use crate::store::db::transaction::Violation;
 
 pub mod migrations;
 pub mod rows;
 pub mod sql;
+pub mod transaction;
 
 /// The database: a bounded pool of connections.
 #[derive(Clone)]
@@ -132,24 +134,30 @@ impl Session {
         for _ in 0..RETRIES {
             match self.attempt(sql).await {
                 Err(Failure::Lost(_)) => {}
-                Err(Failure::Other(error)) => return Err(error),
+                Err(Failure::Other(error, _)) => return Err(error),
                 Ok(rows) => return Ok(rows),
             }
         }
         self.attempt(sql).await.map_err(|failure| match failure {
             Failure::Lost(cause) => Error::unavailable("PostgreSQL", cause),
-            Failure::Other(error) => error,
+            Failure::Other(error, _) => error,
         })
     }
 
     async fn attempt(&self, sql: &Sql) -> Result<RowSet, Failure> {
-        let conn = self.db.pool.get_owned().await.map_err(|error| Failure::Other(no_connection(error)))?;
+        let failed = |error| Failure::Other(error, None);
+        let conn = self.db.pool.get_owned().await.map_err(|error| failed(no_connection(error)))?;
         let mut running = Running(Some(conn));
-        let Some(conn) = &mut running.0 else { return Err(Failure::Other(Error::internal("no connection"))) };
+        let Some(conn) = &mut running.0 else { return Err(failed(Error::internal("no connection"))) };
         let rows = fetch(conn, sql).await;
         // It is done, and goes back to the pool as it is.
         drop(running.0.take());
         rows
+    }
+
+    /// A session on the same database whose statements count on their own.
+    pub fn apart(&self) -> Self {
+        self.db.session()
     }
 
     /// How many statements this request has cost so far.
@@ -191,7 +199,8 @@ const RETRIES: usize = 3;
 
 enum Failure {
     Lost(DieselError),
-    Other(Error),
+    /// With the constraint that it breaks, if it breaks one.
+    Other(Error, Option<(Violation, String)>),
 }
 
 async fn fetch(conn: &mut AsyncPgConnection, sql: &Sql) -> Result<RowSet, Failure> {
@@ -206,7 +215,10 @@ async fn fetch(conn: &mut AsyncPgConnection, sql: &Sql) -> Result<RowSet, Failur
     .await;
     loaded.map_err(|error| match error {
         error if is_lost(&error) => Failure::Lost(error),
-        error => Failure::Other(classify(error)),
+        error => {
+            let refused = transaction::refused(&error);
+            Failure::Other(classify(error), refused)
+        }
     })
 }
 
@@ -245,7 +257,10 @@ pub fn classify(error: DieselError) -> Error {
         DieselError::DatabaseError(_, info) if info.message().contains("statement timeout") => {
             Error::new(Code::Timeout, "the request took longer than its limit").because(error)
         }
-        DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => {
+        DieselError::DatabaseError(kind, info)
+            if matches!(kind, DatabaseErrorKind::SerializationFailure)
+                || info.message().contains("deadlock detected") =>
+        {
             Error::new(Code::Conflict, "another write came first; try again").because(error)
         }
         _ => Error::internal(error),

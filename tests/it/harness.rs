@@ -13,7 +13,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use evidence_gateway::app::App;
-use evidence_gateway::changes::indexer;
+use evidence_gateway::changes;
 use evidence_gateway::cli::import::{Options, Source, run};
 use evidence_gateway::config::{Config, Secret};
 use evidence_gateway::http;
@@ -224,7 +224,7 @@ impl Gateway {
         let serving = tokio::spawn(async move {
             let routes = leaks::watched(http::router(app.clone()));
             let serving = http::server::serve(&app, routes, listener, std::future::pending());
-            let (served, ()) = tokio::join!(serving, indexer::run(app.clone()));
+            let (served, ()) = tokio::join!(serving, changes::run(app.clone()));
             served.unwrap();
         });
         // A gateway of this machine answers at once or is broken.

@@ -7,12 +7,20 @@ mod leaks;
 mod database;
 mod import;
 
+mod audit;
+mod changes;
+
 mod cases;
 mod http;
 mod limits;
 mod paging;
 mod permissions;
 mod search;
+
+mod collecting;
+mod idempotency;
+mod refusals;
+mod writes;
 
 mod keys;
 mod tokens;

@@ -6,13 +6,19 @@ import re
 
 import schemathesis
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from schemathesis import GenerationMode
+from schemathesis.graphql import nodes
+
+# It knows the other scalars of the schema.
+json = st.text().map(nodes.String) | st.booleans().map(nodes.Boolean) | st.integers().map(nodes.Int)
+schemathesis.graphql.scalar("JSON", json)
 
 schema = schemathesis.graphql.from_url(f"{os.environ['BASE_URL']}/graphql")
 schema.config.generation.update(modes=[GenerationMode.POSITIVE])
 
 # What a client may be told; INTERNAL is not among them.
-CODES = {"NOT_FOUND", "BAD_USER_INPUT", "UNAVAILABLE", "TIMEOUT"}
+CODES = {"NOT_FOUND", "BAD_USER_INPUT", "CONFLICT", "UNAVAILABLE", "TIMEOUT"}
 INSIDE = re.compile(
     r"\bselect\b|\binsert\b|\bupdate\b.*\bset\b|diesel|postgres|tokio|async.graphql|qdrant|panick|\.rs\b|stack|backtrace",
     re.IGNORECASE,

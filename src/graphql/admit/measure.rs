@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 
 use async_graphql::parser::types::{
-    Directive, ExecutableDocument, Field, FragmentDefinition, OperationDefinition, Selection, SelectionSet,
+    Directive, ExecutableDocument, Field, FragmentDefinition, OperationDefinition, OperationType, Selection,
+    SelectionSet,
 };
 use async_graphql::{Name, Positioned, Variables};
 use async_graphql_value::Value as Literal;
@@ -17,6 +18,7 @@ use crate::model::aggregate::DEFAULT_GROUPS;
 use crate::model::entity::{RelationKind, TypeId};
 use crate::model::graph;
 use crate::model::lineage::MAX_STEPS;
+use crate::model::mutation::mutation;
 use crate::model::page::DEFAULT_PAGE_SIZE;
 
 /// Fragments spread inside one another at most.
@@ -59,6 +61,8 @@ impl Cost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Root,
+    /// Among the mutations.
+    Mutation,
     Object(TypeId),
     /// A connection to rows of a type, or one of its edges.
     Connection(TypeId),
@@ -72,6 +76,7 @@ impl Place {
         let wrapped = || wrapped().map(|name| name.strip_prefix("Search").unwrap_or(name));
         match graph().type_by_name(name) {
             _ if name == "Query" => Self::Root,
+            _ if name == "Mutation" => Self::Mutation,
             Some(ty) => Self::Object(ty),
             None => {
                 wrapped().and_then(|name| graph().type_by_name(name)).map_or(Self::Other, Self::Connection)
@@ -150,7 +155,8 @@ struct Measure<'a> {
 
 impl<'a> Measure<'a> {
     fn operation(&mut self, operation: &'a OperationDefinition) -> Result<Cost> {
-        let mut cost = self.set(&operation.selection_set.node, Place::Root)?;
+        let root = if operation.ty == OperationType::Mutation { Place::Mutation } else { Place::Root };
+        let mut cost = self.set(&operation.selection_set.node, root)?;
         let of_variables =
             operation.variable_definitions.iter().flat_map(|variable| &variable.node.directives);
         let directives = operation.directives.iter().chain(of_variables).count();
@@ -230,6 +236,7 @@ impl<'a> Measure<'a> {
         let name = field.name.node.as_str();
         match place {
             Place::Root => self.below_root(field, name),
+            Place::Mutation => Ok(self.below_mutation(field, name)),
             Place::Object(ty) => self.below_object(field, name, ty),
             Place::Connection(ty) => Ok(Children::one(match name {
                 "edges" => Place::Connection(ty),
@@ -268,6 +275,21 @@ impl<'a> Measure<'a> {
             }
             _ => Children::one(Place::Other),
         })
+    }
+
+    /// Each row that is written counts as much as a search does.
+    fn below_mutation(&self, field: &Field, name: &str) -> Children {
+        let Some(mutation) = mutation(name) else { return Children::one(Place::Other) };
+        let many = if mutation.list { count(mutation.most()) } else { 1 };
+        let rows = self.value(field, "input", |input| match input {
+            Literal::Object(members) => members.values().find_map(|member| match member {
+                Literal::List(items) => Some(count(items.len())),
+                _ => None,
+            }),
+            _ => None,
+        });
+        let many = rows.filter(|_| mutation.list).map_or(many, |rows| rows.clamp(1, many));
+        Children { place: Place::of_type(mutation.returns), many, extra: HEAVY.saturating_mul(many) }
     }
 
     fn below_object(&self, field: &Field, name: &str, ty: TypeId) -> Result<Children> {

@@ -58,7 +58,7 @@ pub(super) fn add_enum(
 }
 
 /// Adds an input object.
-pub(super) fn add_input(
+pub(crate) fn add_input(
     registry: &mut Registry,
     name: &str,
     doc: &str,
@@ -111,7 +111,7 @@ pub(crate) fn add_object(
 }
 
 /// A field.
-pub(super) fn field(
+pub(crate) fn field(
     name: &str,
     doc: &str,
     ty: &str,
@@ -139,7 +139,7 @@ pub(super) fn field(
 }
 
 /// An argument, or a field of an input object.
-pub(super) fn argument(name: &str, ty: &str, doc: &str) -> MetaInputValue {
+pub(crate) fn argument(name: &str, ty: &str, doc: &str) -> MetaInputValue {
     MetaInputValue {
         name: name.to_owned(),
         description: described(doc),

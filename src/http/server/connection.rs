@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 use tower::Service;
 
+use super::Peer;
 use super::activity::{Activity, Verdict};
 use crate::telemetry::Metrics;
 
@@ -44,8 +45,9 @@ impl Attendant {
         activity: Arc<Activity>,
         place: OwnedSemaphorePermit,
     ) {
+        let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
         let socket = Socket::new(stream, activity.clone(), self.metrics.clone(), place);
-        let service = Answering { routes: self.routes.clone(), activity: activity.clone() };
+        let service = Answering { routes: self.routes.clone(), activity: activity.clone(), peer };
         let service = TowerToHyperService::new(service);
         let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut connection = std::pin::pin!(connection);
@@ -94,6 +96,7 @@ impl Attendant {
 struct Answering {
     routes: Router,
     activity: Arc<Activity>,
+    peer: Option<Peer>,
 }
 
 impl<B> Service<Request<B>> for Answering
@@ -109,7 +112,10 @@ where
         Service::<Request<B>>::poll_ready(&mut self.routes, context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
         let running = self.activity.begin(request.version() == Version::HTTP_2);
         let answer = self.routes.call(request);
         Box::pin(async move {

@@ -1,0 +1,157 @@
+-- The change log: every write to an entity, by whomever, leaves a row here in its own transaction.
+-- Readers compare xids with snapshots (see ARCHITECTURE.md, "The change log"): transactions commit out of order, so
+-- whoever remembered the highest seq would miss what commits late.
+
+create table change_log (
+    xid xid8 not null default pg_current_xact_id(),
+    seq bigserial not null,
+    entity text not null,
+    row_id uuid,
+    op text not null,
+    project_id uuid,
+    old_project_id uuid,
+    keys jsonb not null default '{}',
+    at timestamptz not null default statement_timestamp(),
+    -- The one index, because every statement pays for each: everybody reads in this order. And no CHECK: PostgreSQL
+    -- prepares them anew for every statement (a third of the cost of a row), and only the triggers below write here.
+    primary key (xid, seq)
+);
+
+comment on table change_log is
+    'Every committed change of an entity, written by triggers in the transaction of the change.';
+comment on column change_log.xid is 'The transaction that made the change; not that of a savepoint in it.';
+comment on column change_log.seq is
+    'The order of the changes of one transaction. It says nothing about the order of transactions.';
+comment on column change_log.entity is 'The table that the row belongs to.';
+comment on column change_log.row_id is 'The row; null if the whole table was emptied.';
+comment on column change_log.op is 'What was done: insert, update, delete or truncate.';
+comment on column change_log.project_id is
+    'The project of the row, that of a deleted one before it was deleted; null for rows without a project, and for parts of a row that is gone with them.';
+comment on column change_log.old_project_id is 'The project that the row was moved out of; null if it was not moved.';
+comment on column change_log.keys is
+    'The foreign keys and the columns that lists are filtered by, as they are now (before the deletion, for a deleted row). What an update changed of them stands under "old" with the former values.';
+comment on column change_log.at is 'When the statement began that made the change.';
+
+create table change_log_pruned (
+    id boolean primary key default true
+        constraint change_log_pruned_id_check check (id),
+    xid xid8 not null default '0',
+    pruned_at timestamptz
+);
+
+comment on table change_log_pruned is 'How much of the change log was removed: one row.';
+comment on column change_log_pruned.id is 'Always true, so that there is one row at most.';
+comment on column change_log_pruned.xid is
+    'The last transaction with removed changes. A reader that has not seen this one and all before it has missed something.';
+comment on column change_log_pruned.pruned_at is 'When changes were last removed; null if none were yet.';
+
+insert into change_log_pruned default values;
+
+-- One function per table with static statements: building JSON of whole rows, or SQL at run time, costs several
+-- times as much. The owner's rights, so that a program which may write evidence needs no right to this table.
+do $do$
+declare
+    t record;
+    body text;
+    new_keys text;
+    old_keys text;
+    changed text;
+    same text;
+    project text;
+begin
+    for t in select * from (values
+        -- Table, its project as an expression over the row r, the columns in keys.
+        ('users', 'null::uuid', '{role,version,deleted}'::text[]),
+        ('projects', 'r.id', '{owner_id,status,version,deleted}'),
+        ('project_members', 'r.project_id', '{user_id,role}'),
+        ('models', 'null::uuid', '{provider,model_type,version}'),
+        ('model_endpoints', 'null::uuid', '{model_id,version}'),
+        ('model_capabilities', 'null::uuid', '{model_id,capability,version}'),
+        ('agents', 'null::uuid', '{model_id,type,status,version,deleted}'),
+        ('tasks', 'r.project_id', '{parent_id,created_by_user_id,created_by_agent_id,assigned_user_id,assigned_agent_id,intent,status,priority,category,version,deleted}'),
+        ('agent_executions', 'r.project_id', '{agent_id,task_id,status}'),
+        ('task_results', '(select p.project_id from %1$I.tasks p where p.id = r.task_id)',
+            '{task_id,agent_id,execution_id,result_type}'),
+        ('task_comments', '(select p.project_id from %1$I.tasks p where p.id = r.task_id)',
+            '{task_id,author_user_id,author_agent_id,version,deleted}'),
+        ('task_attachments', '(select p.project_id from %1$I.tasks p where p.id = r.task_id)',
+            '{task_id,evidence_id,uploaded_by_user_id,deleted}'),
+        ('evidence', 'r.project_id', '{task_id,agent_id,verified_by_user_id,source_type,domain,credibility_score,verified,version,deleted}'),
+        ('evidence_relations', '(select p.project_id from %1$I.evidence p where p.id = r.from_evidence_id)',
+            '{from_evidence_id,to_evidence_id,kind,created_by_user_id,created_by_agent_id}'),
+        ('evidence_credibility_history', '(select p.project_id from %1$I.evidence p where p.id = r.evidence_id)',
+            '{evidence_id,changed_by_user_id,changed_by_agent_id,new_score}'),
+        ('evidence_chains', 'r.project_id',
+            '{task_id,created_by_user_id,created_by_agent_id,status,version,deleted}'),
+        ('evidence_chain_links', '(select p.project_id from %1$I.evidence_chains p where p.id = r.chain_id)',
+            '{chain_id,evidence_id,parent_link_id,role}'),
+        ('investigations', 'r.project_id', '{task_id,user_id,agent_id,status,version,deleted}'),
+        ('workflows', 'r.project_id', '{created_by_user_id,created_by_agent_id,status,version,deleted}'),
+        ('workflow_executions', 'r.project_id',
+            '{workflow_id,task_id,started_by_user_id,started_by_agent_id,status,version}'),
+        ('checkpoints', '(select p.project_id from %1$I.workflow_executions p where p.id = r.workflow_execution_id)',
+            '{workflow_execution_id}'),
+        ('activity_feed', 'r.project_id',
+            '{actor_user_id,actor_agent_id,activity_type,visibility,resource_type,resource_id}')
+    ) spec (name, project, columns) loop
+        project := format(t.project, current_schema());
+        -- deleted stands for deleted_at: whether is what lists ask, not when.
+        select string_agg(format('%L, %s', c, value), ', ' order by n),
+            string_agg(format('%L, %s', c, regexp_replace(value, '\mr\.', 'o.')), ', ' order by n),
+            string_agg(format('case when %s is distinct from %s then jsonb_build_object(%L, %s) else ''{}'' end',
+                regexp_replace(value, '\mr\.', 'o.'), value, c, regexp_replace(value, '\mr\.', 'o.')), E'\n            || ' order by n)
+                filter (where c <> 'version'),
+            string_agg(format('%s is not distinct from %s', regexp_replace(value, '\mr\.', 'o.'), value), ' and ' order by n)
+                filter (where c <> 'version')
+        into new_keys, old_keys, changed, same
+        from unnest(t.columns) with ordinality u (c, n),
+            lateral (select case c when 'deleted' then '(r.deleted_at is not null)' else format('r.%I', c) end) v (value);
+
+        -- The sub-selects of a project are no joins, so that the rows stay in the order of the statement. An update
+        -- joins in full, which PostgreSQL does by hashing or merging: a plan that was kept from an update of one row
+        -- must not compare each row with each when a thousand come. And an id that changed is a row gone, a row come.
+        body := format($body$
+begin
+    if tg_op = 'INSERT' then
+        insert into %1$I.change_log (entity, row_id, op, project_id, keys)
+        select %2$L, r.id, 'insert', %3$s, jsonb_build_object(%4$s)
+        from new_rows r;
+    elsif tg_op = 'UPDATE' then
+        insert into %1$I.change_log (entity, row_id, op, project_id, old_project_id, keys)
+        select %2$L, coalesce(r.id, o.id),
+            case when r.id is null then 'delete' when o.id is null then 'insert' else 'update' end,
+            case when r.id is null then %5$s else %3$s end,
+            case when r.id is not null then nullif(%5$s, %3$s) end,
+            case when r.id is null then jsonb_build_object(%6$s)
+            when o.id is null or (%8$s) then jsonb_build_object(%4$s)
+            else jsonb_build_object(%4$s, 'old', %7$s) end
+        from new_rows r full join old_rows o on o.id = r.id;
+    elsif tg_op = 'DELETE' then
+        insert into %1$I.change_log (entity, row_id, op, project_id, keys)
+        select %2$L, o.id, 'delete', %5$s, jsonb_build_object(%6$s)
+        from old_rows o;
+    else
+        insert into %1$I.change_log (entity, op) values (%2$L, 'truncate');
+    end if;
+    return null;
+end
+$body$, current_schema(), t.name, project, new_keys, regexp_replace(project, '\mr\.', 'o.'), old_keys, changed, same);
+        execute format('create function %I.%I() returns trigger language plpgsql
+            security definer set search_path = pg_catalog, pg_temp as %L',
+            current_schema(), 'log_' || t.name, body);
+        execute format('create trigger %1$I after insert on %2$I.%3$I referencing new table as new_rows
+            for each statement execute function %2$I.%4$I()',
+            t.name || '_log_insert', current_schema(), t.name, 'log_' || t.name);
+        execute format('create trigger %1$I after update on %2$I.%3$I
+            referencing old table as old_rows new table as new_rows
+            for each statement execute function %2$I.%4$I()',
+            t.name || '_log_update', current_schema(), t.name, 'log_' || t.name);
+        execute format('create trigger %1$I after delete on %2$I.%3$I referencing old table as old_rows
+            for each statement execute function %2$I.%4$I()',
+            t.name || '_log_delete', current_schema(), t.name, 'log_' || t.name);
+        execute format('create trigger %1$I after truncate on %2$I.%3$I
+            for each statement execute function %2$I.%4$I()',
+            t.name || '_log_truncate', current_schema(), t.name, 'log_' || t.name);
+    end loop;
+end
+$do$;

@@ -1,0 +1,316 @@
+//! The tail: one reader of the change log per process, on a connection of its own. It passes what it reads on to the
+//! process as numbered batches and tells how far it has come, by snapshots (see ARCHITECTURE.md, "The change log").
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::changes::follower::Follower;
+use crate::config::{Config, DbOptions};
+use crate::error::{Code, Error, Result};
+use crate::model::change::{Change, Place, Slice, Snapshot, now, prune, read};
+use crate::store::db::Db;
+
+/// Changes of one batch at most. With [`KEPT`] it bounds what a slow consumer can make the process hold.
+pub(super) const PAGE: usize = 1_000;
+/// Batches that wait for consumers. Who is further behind reads the log again.
+const KEPT: usize = 32;
+/// Between two looks at the log while there is something to see.
+const BUSY: Duration = Duration::from_millis(25);
+/// For so long after a change the next one is expected soon.
+const STAYS_BUSY: Duration = Duration::from_secs(1);
+/// A look that takes longer than this has lost its server.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// After the first failure in a row, and after many.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Changes removed at once, and the pause when there is nothing to remove.
+const PRUNED_AT_ONCE: u32 = 5_000;
+const PRUNE_PAUSE: Duration = Duration::from_secs(30);
+
+/// Some changes of one set, in order. The set is what committed between two snapshots.
+#[derive(Debug)]
+pub struct Batch {
+    /// Counts the tail's batches from 1; none for one that was read again from the log.
+    pub number: Option<u64>,
+    /// The begin of the set.
+    pub since: Arc<Snapshot>,
+    /// The end of the set.
+    pub until: Arc<Snapshot>,
+    /// In the order of xid and seq; those of one transaction follow each other, also over several batches.
+    pub changes: Vec<Change>,
+    /// Whether this is the end of the set, so that everything that `until` sees has passed.
+    pub complete: bool,
+}
+
+impl Batch {
+    /// The batch that a slice is, and the place behind it.
+    pub fn new(number: Option<u64>, slice: Slice) -> (Self, Place) {
+        let (since, until, complete) = match &slice.place.within {
+            Some((until, _)) => (slice.place.since.clone(), until.clone(), false),
+            None => (slice.begin, slice.place.since.clone(), true),
+        };
+        (Self { number, since, until, changes: slice.changes, complete }, slice.place)
+    }
+
+    /// The place of a reader that has had the changes up to this one, counted from 0.
+    pub fn place(&self, change: usize) -> Place {
+        match self.changes.get(change) {
+            Some(at) if !self.complete || change + 1 < self.changes.len() => {
+                Place { since: self.since.clone(), within: Some((self.until.clone(), (at.xid, at.seq))) }
+            }
+            _ => Place::after(self.until.clone()),
+        }
+    }
+}
+
+/// How far the tail has come.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// The last batch of the last whole set; 0 if there was none yet.
+    pub batch: u64,
+    /// All that this one sees has passed.
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// A handle on the tail; all clones are the same one. It moves while [`Self::run`] runs.
+#[derive(Clone)]
+pub struct Tail(Arc<Shared>);
+
+struct Shared {
+    url: String,
+    /// For those who are behind, and for pruning: they must not keep the tail waiting.
+    readers: Db,
+    batches: broadcast::Sender<Arc<Batch>>,
+    reached: watch::Sender<Option<Reached>>,
+    /// Held while a batch is sent and counted, so that who joins knows which batches are still to come.
+    joining: Mutex<()>,
+    contact: Mutex<Option<Instant>>,
+    woken: Notify,
+    idle: Duration,
+    retention: Duration,
+}
+
+impl Tail {
+    /// A tail that stands still as yet. `readers` is for consumers that are behind. PostgreSQL may be down.
+    pub fn new(config: &Config, database_url: &str, readers: Db) -> Self {
+        Self(Arc::new(Shared {
+            url: database_url.to_owned(),
+            readers,
+            batches: broadcast::Sender::new(KEPT),
+            reached: watch::Sender::new(None),
+            joining: Mutex::default(),
+            contact: Mutex::default(),
+            woken: Notify::new(),
+            idle: config.change_poll(),
+            retention: config.change_log_retention(),
+        }))
+    }
+
+    /// Follows the log and prunes it, until it is dropped.
+    pub async fn run(self) {
+        tokio::join!(self.follow_log(), self.prune_log());
+    }
+
+    /// How far the tail has come; nothing before its first look.
+    pub fn reached(&self) -> Option<Reached> {
+        self.0.reached.borrow().clone()
+    }
+
+    /// When the last look began that PostgreSQL answered: what committed later may not have been seen.
+    pub fn last_contact(&self) -> Option<Instant> {
+        *held(&self.0.contact)
+    }
+
+    /// Has the tail look now: something was committed.
+    pub fn wake(&self) {
+        self.0.woken.notify_one();
+    }
+
+    /// Waits until the tail has passed this transaction; `UNAVAILABLE` if that takes longer than the limit.
+    pub async fn wait_for(&self, xid: u64, limit: Duration) -> Result<()> {
+        let passed = self.wait_until(|snapshot| snapshot.sees(xid));
+        timeout(limit, passed).await.map_err(|late| Error::unavailable("the change log", late))?;
+        Ok(())
+    }
+
+    /// Waits until the tail has passed everything that another reader, perhaps in another process, has seen;
+    /// `UNAVAILABLE` if that takes longer than the limit.
+    pub async fn wait_for_snapshot(&self, seen: &Snapshot, limit: Duration) -> Result<()> {
+        let passed = self.wait_until(|snapshot| snapshot.covers(seen));
+        timeout(limit, passed).await.map_err(|late| Error::unavailable("the change log", late))?;
+        Ok(())
+    }
+
+    /// Follows the log from a place on: each change after it exactly once, first those that are in the log already.
+    pub fn follow(&self, place: Place) -> Follower {
+        Follower::new(self.clone(), place)
+    }
+
+    pub(super) async fn wait_until(&self, passed: impl Fn(&Snapshot) -> bool) {
+        let mut reached = self.0.reached.subscribe();
+        let there = |reached: &Option<Reached>| reached.as_ref().is_some_and(|r| passed(&r.snapshot));
+        if !there(&reached.borrow()) {
+            self.wake();
+        }
+        // The sender lives as long as this handle.
+        if reached.wait_for(there).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The batches from now on, and which was the last before them. Some may come that are not after it.
+    pub(super) fn join(&self) -> (broadcast::Receiver<Arc<Batch>>, Option<Reached>) {
+        let _held = held(&self.0.joining);
+        (self.0.batches.subscribe(), self.reached())
+    }
+
+    pub(super) fn readers(&self) -> &Db {
+        &self.0.readers
+    }
+
+    /// Follows the log without pruning it, until it is dropped.
+    pub async fn follow_log(&self) {
+        let mut look = Look { tail: self, db: None, place: None, number: 0, seen: None, begun: None };
+        let mut retry = RETRY.0;
+        loop {
+            let pause = match look.once().await {
+                Ok(()) => {
+                    if retry > RETRY.0 {
+                        tracing::info!("the change log is followed again");
+                    }
+                    retry = RETRY.0;
+                    let busy = look.seen.is_some_and(|seen| seen.elapsed() < STAYS_BUSY);
+                    if busy { BUSY.min(self.0.idle) } else { self.0.idle }
+                }
+                Err(error) => {
+                    if retry == RETRY.0 {
+                        tracing::warn!(?error, "the change log cannot be read; trying again until it can");
+                    }
+                    look.failed(&error);
+                    retry = (retry * 2).min(RETRY.1);
+                    // Wake-ups do not bring a lost server back.
+                    sleep(retry).await;
+                    continue;
+                }
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.0.woken.notified() => {}
+            }
+        }
+    }
+
+    async fn prune_log(&self) {
+        let session = self.0.readers.session();
+        loop {
+            match prune(&session, self.0.retention, PRUNED_AT_ONCE).await {
+                Ok(0) => sleep(PRUNE_PAUSE).await,
+                // Leave room for the writers between two batches.
+                Ok(_) => sleep(BUSY).await,
+                Err(error) => {
+                    tracing::debug!(?error, "the change log cannot be pruned now");
+                    sleep(PRUNE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn publish(&self, batch: Batch, reached: Option<Reached>) {
+        let _held = held(&self.0.joining);
+        // Nobody may be listening.
+        drop(self.0.batches.send(Arc::new(batch)));
+        if reached.is_some() {
+            self.0.reached.send_replace(reached);
+        }
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The tail's own state: what it has read.
+struct Look<'a> {
+    tail: &'a Tail,
+    /// One connection. It is made anew after a failure: it may hang on a server that is gone.
+    db: Option<Db>,
+    place: Option<Place>,
+    number: u64,
+    /// When there was a change last.
+    seen: Option<Instant>,
+    /// When the look began that found the set that is being read.
+    begun: Option<Instant>,
+}
+
+impl Look<'_> {
+    /// Reads what is new, in as many batches as it takes.
+    async fn once(&mut self) -> Result<()> {
+        let shared = &self.tail.0;
+        let db = match &self.db {
+            Some(db) => db.clone(),
+            None => self.db.insert(connect(&shared.url).await?).clone(),
+        };
+        let session = db.session();
+        let Some(mut place) = self.place.clone() else {
+            let begun = Instant::now();
+            let snapshot = in_time(now(&session)).await?;
+            self.arrived(begun, Place::after(Arc::new(snapshot)));
+            return Ok(());
+        };
+        loop {
+            let looked = Instant::now();
+            let slice = in_time(read(&session, &place, None, PAGE)).await?;
+            if slice.changes.is_empty() && place.within.is_none() {
+                self.arrived(looked, slice.place);
+                return Ok(());
+            }
+            let begun = *self.begun.get_or_insert(looked);
+            self.seen = Some(looked);
+            self.number += 1;
+            let (batch, next) = Batch::new(Some(self.number), slice);
+            let reached = Reached { batch: self.number, snapshot: batch.until.clone() };
+            let complete = batch.complete;
+            self.tail.publish(batch, complete.then_some(reached));
+            self.place = Some(next.clone());
+            if complete {
+                *held(&shared.contact) = Some(begun);
+                self.begun = None;
+                return Ok(());
+            }
+            place = next;
+        }
+    }
+
+    /// Between two sets, with nothing to pass on.
+    fn arrived(&mut self, begun: Instant, place: Place) {
+        if self.place.as_ref() != Some(&place) {
+            let reached = Reached { batch: self.number, snapshot: place.since.clone() };
+            self.tail.0.reached.send_replace(Some(reached));
+        }
+        *held(&self.tail.0.contact) = Some(begun);
+        self.place = Some(place);
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.db = None;
+        if error.code() == Code::CursorExpired {
+            tracing::error!("changes were pruned that the tail has not seen; consumers start anew");
+            // The gap in the numbers has every consumer look at the log itself, which tells it the same.
+            self.number += 1;
+            self.place = None;
+            self.begun = None;
+        }
+    }
+}
+
+/// A server that was cut off does not say so.
+async fn in_time<T>(reading: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(LOOK_LIMIT, reading).await.map_err(|late| Error::unavailable("PostgreSQL", late))?
+}
+
+async fn connect(url: &str) -> Result<Db> {
+    let options = DbOptions { pool_size: 1, pool_wait: RETRY.1, statement_timeout: LOOK_LIMIT };
+    Db::connect(url, &options).await
+}
