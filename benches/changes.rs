@@ -16,6 +16,7 @@ use evidence_gateway::model::change::Place;
 use evidence_gateway::store::db::Db;
 use evidence_gateway::store::db::migrations::migrate;
 use evidence_gateway::store::postgres::{PostgresOptions, PrivatePostgres};
+use evidence_gateway::store::redis::Redis;
 use tokio_postgres::{Client, NoTls, Statement};
 
 #[global_allocator]
@@ -56,7 +57,7 @@ async fn main() {
         if durable {
             let config = Settings::parse_from(["bench", "--pool-size", "4"]).config;
             let db = Db::connect(&url, &config.db_options()).await.unwrap();
-            let tail = Tail::new(&config, &url, db);
+            let tail = Tail::new(&config, &url, db, Redis::Off);
             let following = tokio::spawn(tail.clone().run());
             latencies(&url, &tail).await;
             idle(&url).await;

@@ -105,7 +105,7 @@ fn execute(query: &str, admitted: Admitted) -> Vec<u8> {
         assert!(most.0 <= most.1, "{name}: {} of {}", most.0, most.1);
     }
     let answer = runtime.block_on(graph.execute(admitted, Viewer::admin(), db.session(), Origin::default()));
-    answer.body
+    answer.into_body()
 }
 
 /// What a document comes to when every spread is replaced by its fragment.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::changes::tail::Tail;
-use crate::config::{Config, EmbedderKind};
+use crate::config::{Config, EmbedderKind, Secret};
 use crate::error::Result;
 use crate::graphql::Graph;
 use crate::graphql::search::Searcher;
@@ -12,6 +12,7 @@ use crate::http::viewer::{Access, Authenticator};
 use crate::model::cursor::CursorKey;
 use crate::store::db::{Db, PoolState};
 use crate::store::embedder::Embedder;
+use crate::store::redis::Redis;
 use crate::store::vectors::Vectors;
 use crate::telemetry::{Kind, Metrics};
 
@@ -32,6 +33,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// What commits, by whomever; it moves while `Tail::run` runs.
     pub changes: Tail,
+    /// What signs cursors and consistency tokens.
+    pub cursors: CursorKey,
     /// Whether it may be sent requests.
     pub health: Arc<Health>,
 }
@@ -53,11 +56,13 @@ impl App {
         let metrics = Arc::new(Metrics::new()?);
         watch_pool(&metrics, &db)?;
         let cursors = CursorKey::new(secret);
-        let graph = Graph::new(searcher.clone(), cursors, metrics.clone(), config.limits.clone());
+        let graph = Graph::new(searcher.clone(), cursors.clone(), metrics.clone(), config.limits.clone());
         let access = Authenticator::new(access, &config, db.clone());
-        let changes = Tail::new(&config, database_url, db.clone());
+        let redis = config.redis_url.as_ref().map(Secret::expose);
+        let redis = redis.map_or(Ok(Redis::Off), Redis::new)?;
+        let changes = Tail::new(&config, database_url, db.clone(), redis);
         let health = Arc::default();
-        Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, changes, health })
+        Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, changes, cursors, health })
     }
 }
 

@@ -4,6 +4,7 @@ use crate::app::App;
 
 pub mod follower;
 pub mod tail;
+mod wakeup;
 
 pub mod indexer;
 pub mod sealer;

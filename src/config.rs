@@ -59,6 +59,16 @@ pub struct Config {
     #[arg(long, env = "EVIDENCE_GATEWAY_CHANGE_LOG_RETENTION_S", default_value_t = 172_800, value_parser = Range(60, 31_536_000), global = true)]
     pub change_log_retention_s: u32,
 
+    /// Redis, as redis://user:password@host:port/database; without it every process of several finds out for itself
+    /// what the others write.
+    #[arg(long, env = "EVIDENCE_GATEWAY_REDIS_URL", hide_env_values = true, global = true)]
+    pub redis_url: Option<Secret>,
+
+    /// How long a request waits until this process has seen what its consistency token stands for, in milliseconds,
+    /// 10 to 60000; then it is told UNAVAILABLE. A mutation waits as long for its own changes.
+    #[arg(long, env = "EVIDENCE_GATEWAY_CONSISTENCY_WAIT_MS", default_value_t = 2_000, value_parser = Range(10, 60_000), global = true)]
+    pub consistency_wait_ms: u32,
+
     /// What one request may ask for.
     #[command(flatten)]
     pub limits: Limits,
@@ -260,6 +270,11 @@ impl Config {
     /// Between two looks at the change log while nothing happens.
     pub fn change_poll(&self) -> Duration {
         Duration::from_millis(self.change_poll_ms.into())
+    }
+
+    /// How long a request waits for its consistency token.
+    pub fn consistency_wait(&self) -> Duration {
+        Duration::from_millis(self.consistency_wait_ms.into())
     }
 
     /// How long the change log keeps changes.

@@ -1,6 +1,7 @@
 //! The schema and its one door: a request in, the bytes of an answer out. Parsing, validation and introspection
 //! are async-graphql's; what touches rows is resolved here, a level at a time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use async_graphql::{EmptySubscription, Pos, SDLExportOptions, Schema, ServerError, Value};
@@ -58,16 +59,22 @@ pub(crate) struct Operation {
     cursors: CursorKey,
     max_page_size: u32,
     outcome: OnceCell<Outcome>,
+    /// Whether anything was committed, also if its answer could not be read afterwards.
+    written: AtomicBool,
 }
 
-/// An answer, ready to be sent.
+/// What came of an operation.
 pub struct Answer {
-    /// The JSON.
-    pub body: Vec<u8>,
+    /// The JSON, without its end: see [`Self::into_body`].
+    json: Vec<u8>,
     /// Whether the operation was executed; if not, the request itself was wrong.
     pub executed: bool,
     /// The codes of the errors in it.
     pub codes: Vec<Code>,
+    /// Whether it committed anything.
+    pub written: bool,
+    /// What else is to be said.
+    pub extensions: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Graph {
@@ -113,6 +120,7 @@ impl Graph {
             cursors: self.cursors.clone(),
             max_page_size: self.limits.max_page_size,
             outcome: OnceCell::new(),
+            written: AtomicBool::new(false),
         });
         let response = self.schema.execute(admitted.request.data(Carried(operation.clone()))).await;
         let outcome = operation.outcome.get();
@@ -136,8 +144,26 @@ impl Graph {
             body.extend_from_slice(if executed { b",\"errors\":" } else { b"\"errors\":" });
             append(&mut body, &errors);
         }
+        Answer {
+            json: body,
+            executed,
+            codes: errors.iter().map(|error| error.code).collect(),
+            written: operation.written.load(Ordering::Relaxed),
+            extensions: serde_json::Map::new(),
+        }
+    }
+}
+
+impl Answer {
+    /// The answer, ready to be sent.
+    pub fn into_body(self) -> Vec<u8> {
+        let mut body = self.json;
+        if !self.extensions.is_empty() {
+            body.extend_from_slice(b",\"extensions\":");
+            append(&mut body, &self.extensions);
+        }
         body.push(b'}');
-        Answer { body, executed, codes: errors.iter().map(|error| error.code).collect() }
+        body
     }
 }
 

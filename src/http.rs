@@ -18,6 +18,7 @@ pub mod server;
 pub mod viewer;
 
 mod body;
+mod consistency;
 mod guard;
 
 /// The routes, in their layers.

@@ -2,6 +2,7 @@
 
 pub mod db;
 pub mod postgres;
+pub mod redis;
 
 pub mod embedder;
 pub mod vectors;

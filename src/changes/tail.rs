@@ -8,10 +8,12 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::changes::follower::Follower;
+use crate::changes::wakeup;
 use crate::config::{Config, DbOptions};
 use crate::error::{Code, Error, Result};
 use crate::model::change::{Change, Place, Slice, Snapshot, now, prune, read};
 use crate::store::db::Db;
+use crate::store::redis::Redis;
 
 /// Changes of one batch at most. With [`KEPT`] it bounds what a slow consumer can make the process hold.
 pub(super) const PAGE: usize = 1_000;
@@ -80,29 +82,34 @@ pub struct Tail(Arc<Shared>);
 
 struct Shared {
     url: String,
+    redis: Redis,
     /// For those who are behind, and for pruning: they must not keep the tail waiting.
     readers: Db,
     batches: broadcast::Sender<Arc<Batch>>,
     reached: watch::Sender<Option<Reached>>,
     /// Held while a batch is sent and counted, so that who joins knows which batches are still to come.
     joining: Mutex<()>,
-    contact: Mutex<Option<Instant>>,
+    contact: watch::Sender<Option<Instant>>,
     woken: Notify,
+    /// Something was committed that other processes do not know of.
+    written: Notify,
     idle: Duration,
     retention: Duration,
 }
 
 impl Tail {
     /// A tail that stands still as yet. `readers` is for consumers that are behind. PostgreSQL may be down.
-    pub fn new(config: &Config, database_url: &str, readers: Db) -> Self {
+    pub fn new(config: &Config, database_url: &str, readers: Db, redis: Redis) -> Self {
         Self(Arc::new(Shared {
             url: database_url.to_owned(),
+            redis,
             readers,
             batches: broadcast::Sender::new(KEPT),
             reached: watch::Sender::new(None),
             joining: Mutex::default(),
-            contact: Mutex::default(),
+            contact: watch::Sender::new(None),
             woken: Notify::new(),
+            written: Notify::new(),
             idle: config.change_poll(),
             retention: config.change_log_retention(),
         }))
@@ -110,7 +117,7 @@ impl Tail {
 
     /// Follows the log and prunes it, until it is dropped.
     pub async fn run(self) {
-        tokio::join!(self.follow_log(), self.prune_log());
+        tokio::join!(self.follow_log(), self.prune_log(), wakeup::run(&self, &self.0.redis));
     }
 
     /// How far the tail has come; nothing before its first look.
@@ -120,7 +127,7 @@ impl Tail {
 
     /// When the last look began that PostgreSQL answered: what committed later may not have been seen.
     pub fn last_contact(&self) -> Option<Instant> {
-        *held(&self.0.contact)
+        *self.0.contact.borrow()
     }
 
     /// Has the tail look now: something was committed.
@@ -128,24 +135,40 @@ impl Tail {
         self.0.woken.notify_one();
     }
 
-    /// Waits until the tail has passed this transaction; `UNAVAILABLE` if that takes longer than the limit.
-    pub async fn wait_for(&self, xid: u64, limit: Duration) -> Result<()> {
-        let passed = self.wait_until(|snapshot| snapshot.sees(xid));
-        timeout(limit, passed).await.map_err(|late| Error::unavailable("the change log", late))?;
-        Ok(())
+    /// Says that this process has committed something: the tail looks now, and so do those of other processes.
+    pub fn wrote(&self) {
+        self.0.written.notify_one();
+        self.wake();
+    }
+
+    /// Waits until the tail has passed everything that is committed by now, and says how far it has come;
+    /// `UNAVAILABLE` if that takes longer than the limit.
+    pub async fn catch_up(&self, limit: Duration) -> Result<Reached> {
+        let begun = Instant::now();
+        let mut contact = self.0.contact.subscribe();
+        self.wake();
+        // A look that has begun by now sees all that had committed.
+        let caught_up = contact.wait_for(|contact| contact.is_some_and(|looked| looked >= begun));
+        timeout(limit, caught_up).await.map_err(behind)?.map_err(behind)?;
+        self.reached().ok_or_else(|| behind("it has not been read yet"))
     }
 
     /// Waits until the tail has passed everything that another reader, perhaps in another process, has seen;
     /// `UNAVAILABLE` if that takes longer than the limit.
     pub async fn wait_for_snapshot(&self, seen: &Snapshot, limit: Duration) -> Result<()> {
         let passed = self.wait_until(|snapshot| snapshot.covers(seen));
-        timeout(limit, passed).await.map_err(|late| Error::unavailable("the change log", late))?;
+        timeout(limit, passed).await.map_err(behind)?;
         Ok(())
     }
 
     /// Follows the log from a place on: each change after it exactly once, first those that are in the log already.
     pub fn follow(&self, place: Place) -> Follower {
         Follower::new(self.clone(), place)
+    }
+
+    /// Waits until this process has committed something that the others were not told of.
+    pub(super) async fn written(&self) {
+        self.0.written.notified().await;
     }
 
     pub(super) async fn wait_until(&self, passed: impl Fn(&Snapshot) -> bool) {
@@ -227,6 +250,10 @@ impl Tail {
     }
 }
 
+fn behind(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::unavailable("the change log", cause)
+}
+
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -275,7 +302,7 @@ impl Look<'_> {
             self.tail.publish(batch, complete.then_some(reached));
             self.place = Some(next.clone());
             if complete {
-                *held(&shared.contact) = Some(begun);
+                shared.contact.send_replace(Some(begun));
                 self.begun = None;
                 return Ok(());
             }
@@ -289,7 +316,7 @@ impl Look<'_> {
             let reached = Reached { batch: self.number, snapshot: place.since.clone() };
             self.tail.0.reached.send_replace(Some(reached));
         }
-        *held(&self.tail.0.contact) = Some(begun);
+        self.tail.0.contact.send_replace(Some(begun));
         self.place = Some(place);
     }
 

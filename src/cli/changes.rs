@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::change::{Place, oldest, read};
 use crate::model::cursor::CursorKey;
 use crate::store::db::Db;
+use crate::store::redis::Redis;
 
 /// Changes read at once.
 const PAGE: usize = 1_000;
@@ -79,7 +80,7 @@ async fn print_rest(db: &Db, mut place: Place, key: &CursorKey) -> Result<Option
 }
 
 async fn follow(config: &Config, url: &str, db: Db, place: Place, key: &CursorKey) -> Result<()> {
-    let tail = Tail::new(config, url, db);
+    let tail = Tail::new(config, url, db, Redis::Off);
     let mut follower = tail.follow(place);
     let printed = async {
         while print(&*follower.next().await?, key)? {}

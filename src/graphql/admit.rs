@@ -40,6 +40,14 @@ impl Parameters {
     }
 }
 
+/// What is understood of a request's extensions; the rest is passed over.
+#[derive(Debug, Default, Deserialize)]
+pub struct Extensions {
+    /// What the client has seen written, and wants to be seen in the answer.
+    #[serde(rename = "consistencyToken")]
+    pub consistency_token: Option<String>,
+}
+
 /// `Option<Box<RawValue>>` takes null for a value of its own.
 fn some_raw<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Ok(Some(Box::<RawValue>::deserialize(from)?).filter(|raw| raw.get() != "null"))
@@ -48,6 +56,8 @@ fn some_raw<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<RawV
 /// An operation that may be executed.
 pub struct Admitted {
     pub(super) request: Request,
+    /// What else it says.
+    pub extensions: Extensions,
     /// Which one it is.
     pub operation: Chosen,
 }
@@ -89,9 +99,8 @@ pub fn admit(parameters: Parameters, limits: &Limits) -> Result<Admitted, Refusa
     let query = parameters.query.filter(|query| !query.trim().is_empty());
     let query = query.ok_or_else(|| Refusal::malformed("query", "is missing"))?;
     tokens::check_tokens(&query, limits)?;
-    if let Some(extensions) = &parameters.extensions {
-        check_json("extensions", extensions, limits)?;
-    }
+    let extensions = parameters.extensions.as_deref();
+    let extensions = extensions.map(|raw| read_extensions(raw, limits)).transpose()?.unwrap_or_default();
     let variables = parameters.variables.as_deref();
     let mut variables = variables.map(|raw| read_variables(raw, limits)).transpose()?.unwrap_or_default();
     let document = parse_query(&query).map_err(|error| syntax(&error))?;
@@ -111,7 +120,7 @@ pub fn admit(parameters: Parameters, limits: &Limits) -> Result<Admitted, Refusa
     let mut request = Request::new(query).variables(variables);
     request.operation_name.clone_from(&name);
     request.set_parsed_query(document);
-    Ok(Admitted { request, operation: Chosen { name, kind } })
+    Ok(Admitted { request, extensions, operation: Chosen { name, kind } })
 }
 
 /// GetOperation of the specification.
@@ -154,6 +163,12 @@ fn read_variables(raw: &RawValue, limits: &Limits) -> Result<Variables, Refusal>
     check_json("variables", raw, limits)?;
     // What the scan let through is an object of a bounded size.
     serde_json::from_str(raw.get()).map_err(|_| Refusal::malformed("variables", "cannot be read"))
+}
+
+fn read_extensions(raw: &RawValue, limits: &Limits) -> Result<Extensions, Refusal> {
+    check_json("extensions", raw, limits)?;
+    serde_json::from_str(raw.get())
+        .map_err(|_| Refusal::malformed("extensions", "have a member that is not what it should be"))
 }
 
 /// An object, not too long, with not too many lists and objects inside one another.

@@ -2,6 +2,7 @@
 //! reading its rows through a plan like any others'. A field that fails is null and the others go on.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 
 use async_graphql::parser::types::Field;
 use async_graphql::registry::Registry;
@@ -142,7 +143,7 @@ async fn run_field(
     let input = read_input(mutation, planner.argument(selected, "input").unwrap_or_default())?;
     let ids = write(&operation.loaders.session, permit, &operation.origin, place, &input).await?;
     operation.pruner.now_and_then(&operation.loaders.session);
-    // Committed. What must have passed the write before its answer is read is waited for here.
+    operation.written.store(true, Ordering::Relaxed);
     let (relation, child) = read(operation, &planner, selected, mutation.returns, &ids).await?;
     let list = mutation.list.then_some(ids.len());
     Ok(Done { slot: Slot::new(selected, ()), relation, child, list })

@@ -4,7 +4,7 @@ use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, USER_AGENT, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
 
@@ -13,6 +13,7 @@ use crate::error::{Code, Error};
 use crate::graphql::admit::{Admitted, Parameters, Refusal};
 use crate::graphql::{Answer, refusal};
 use crate::http::body::{self, Unread};
+use crate::http::consistency::{self, HEADER};
 use crate::http::observe::{RequestId, Served};
 use crate::http::server::Peer;
 use crate::model::write::Origin;
@@ -136,15 +137,23 @@ async fn respond(
         served.viewer = Some(viewer.clone());
         let admitted = admit(app, method, modern, parameters.await?)?;
         served.operation = admitted.operation.clone();
+        let token = admitted.extensions.consistency_token.as_deref();
+        let waited = consistency::wait(app, headers, token).await;
+        waited.map_err(|(status, error)| Refused { status, refusal: error.into() })?;
         let session = app.db.session();
         let answer = in_time(app, app.graph.execute(admitted, viewer, session.clone(), origin)).await;
         served.statements = session.statements();
-        answer
+        let mut answer = answer?;
+        let token = if answer.written { consistency::settle(app, &mut answer).await } else { None };
+        Ok::<_, Refused>((answer, token))
     };
     let mut response = match run.await {
-        Ok(answer) => {
+        Ok((answer, token)) => {
             served.codes.clone_from(&answer.codes);
-            send(answer, modern)
+            let mut response = send(answer, modern);
+            let token = token.and_then(|token| HeaderValue::try_from(token).ok());
+            response.headers_mut().extend(token.map(|token| (HeaderName::from_static(HEADER), token)));
+            response
         }
         Err(refused) => {
             served.codes.push(refused.refusal.error.code());
@@ -223,7 +232,7 @@ fn negotiate(headers: &HeaderMap) -> Option<bool> {
 fn send(answer: Answer, modern: bool) -> Response {
     // In plain JSON an answer is always 200, as clients of that type expect; a proxy learns nothing from it.
     let status = if answer.executed || !modern { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-    bytes(status, answer.body, modern)
+    bytes(status, answer.into_body(), modern)
 }
 
 fn refuse(refused: &Refused, modern: bool) -> Response {

@@ -21,6 +21,7 @@ use tower_http::cors::{AllowOrigin, Any as Every, CorsLayer};
 use crate::app::App;
 use crate::config::Origins;
 use crate::error::{Code, Error};
+use crate::http::consistency;
 use crate::http::graphql::refused;
 
 /// Bytes below which an answer is sent as it is: it fits into one packet anyway.
@@ -70,13 +71,18 @@ pub(super) fn cors(origins: &Origins) -> Option<CorsLayer> {
             CorsLayer::new().allow_origin(AllowOrigin::list(list))
         }
     };
-    let named = ["x-api-key", "x-request-id", "traceparent", "idempotency-key"].map(HeaderName::from_static);
+    let named = ["x-api-key", "x-request-id", "traceparent", "idempotency-key", consistency::HEADER];
+    let named = named.map(HeaderName::from_static);
     let allowed = [ACCEPT, AUTHORIZATION, CONTENT_TYPE].into_iter().chain(named);
     Some(
         layer
             .allow_methods([Method::GET, Method::POST])
             .allow_headers(allowed.collect::<Vec<_>>())
-            .expose_headers([HeaderName::from_static("x-request-id"), RETRY_AFTER])
+            .expose_headers([
+                HeaderName::from_static("x-request-id"),
+                HeaderName::from_static(consistency::HEADER),
+                RETRY_AFTER,
+            ])
             .max_age(CORS_MAX_AGE),
     )
 }

@@ -20,6 +20,7 @@ pub use snapshot::Snapshot;
 
 mod place;
 mod snapshot;
+mod token;
 
 /// What was done to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub indexed: IntGauge,
     /// Rows of evidence still to be indexed in this pass.
     pub to_index: IntGauge,
+    /// Times that the tail of the change log was waited for in vain.
+    pub consistency_timeouts: IntCounter,
     operations: RwLock<HashSet<Box<str>>>,
 }
 
@@ -138,6 +140,13 @@ impl Metrics {
             in_flight: add(all, gauge("requests_in_flight", "HTTP requests that are being answered."))?,
             indexed: add(all, gauge("index_rows", "Rows of evidence in the vector index."))?,
             to_index: add(all, gauge("index_pending_rows", "Rows of evidence still to be indexed."))?,
+            consistency_timeouts: add(
+                all,
+                IntCounter::with_opts(opts(
+                    "consistency_timeouts_total",
+                    "Requests for which the change log was not read in time.",
+                )),
+            )?,
             operations: RwLock::default(),
             registry,
         };

@@ -15,6 +15,7 @@ use evidence_gateway::model::cursor::CursorKey;
 use evidence_gateway::store::db::Db;
 use evidence_gateway::store::db::migrations::migrate;
 use evidence_gateway::store::postgres::{PostgresOptions, PrivatePostgres};
+use evidence_gateway::store::redis::Redis;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -47,7 +48,7 @@ impl Running {
     async fn start(url: &str) -> Self {
         let config = config(&[]);
         let db = Db::connect(url, &config.db_options()).await.unwrap();
-        let tail = Tail::new(&config, url, db.clone());
+        let tail = Tail::new(&config, url, db.clone(), Redis::Off);
         let followed = tail.clone();
         let running = tokio::spawn(async move { followed.follow_log().await });
         Self { tail, db, running }
@@ -305,32 +306,6 @@ async fn a_crash_that_gives_numbers_out_again_loses_nothing() {
         assert!(raw.sees(found[0].xid), "this PostgreSQL gives no number out again: {raw} {}", found[0].xid);
     }
     postgres.stop().await.unwrap();
-}
-
-/// What a mutation will do: commit, wake the tail, and answer when it has passed.
-#[tokio::test]
-async fn a_writer_can_wait_for_its_own_transaction() {
-    let database = Database::empty().await;
-    writers::prepare(&database.url).await;
-    let running = Running::start(&database.url).await;
-    let mut conn = database.connect().await;
-    for n in 0..20 {
-        let insert = evidence(Uuid::now_v7(), n) + " returning pg_current_xact_id()::text as xid";
-        let committed = xid(&mut conn, &insert).await;
-        running.tail.wait_for(committed, Duration::from_secs(5)).await.unwrap();
-        assert!(running.tail.reached().unwrap().snapshot.sees(committed));
-    }
-    // And who read it elsewhere can wait here.
-    let seen = column(&database.url, "select pg_current_snapshot()::text").await[0].parse().unwrap();
-    running.tail.wait_for_snapshot(&seen, Duration::from_secs(5)).await.unwrap();
-    // Others may commit meanwhile; this one does not.
-    conn.batch_execute("begin").await.unwrap();
-    let open = xid(&mut conn, "select pg_current_xact_id()::text as xid").await;
-    execute(&database.url, &evidence(Uuid::now_v7(), 0)).await;
-    let error = running.tail.wait_for(open, Duration::from_millis(200)).await.unwrap_err();
-    assert_eq!(error.code(), Code::Unavailable);
-    conn.batch_execute("commit").await.unwrap();
-    running.tail.wait_for(open, Duration::from_secs(5)).await.unwrap();
 }
 
 async fn xid(conn: &mut AsyncPgConnection, query: &str) -> u64 {

@@ -14,6 +14,7 @@ use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use evidence_gateway::app::App;
 use evidence_gateway::changes;
+use evidence_gateway::changes::tail::Tail;
 use evidence_gateway::cli::import::{Options, Source, run};
 use evidence_gateway::config::{Config, Secret};
 use evidence_gateway::http;
@@ -186,6 +187,7 @@ pub(crate) fn config(settings: &[&str]) -> Config {
 pub(crate) struct Gateway {
     pub(crate) url: String,
     pub(crate) client: reqwest::Client,
+    pub(crate) tail: Option<Tail>,
     token: Option<String>,
     serving: JoinHandle<()>,
 }
@@ -221,6 +223,7 @@ impl Gateway {
         let app = App::connect(config(settings), database_url, SECRET.as_bytes(), access).await.unwrap();
         let listener = TcpListener::bind(app.config.listen).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let tail = Some(app.changes.clone());
         let serving = tokio::spawn(async move {
             let routes = leaks::watched(http::router(app.clone()));
             let serving = http::server::serve(&app, routes, listener, std::future::pending());
@@ -229,13 +232,24 @@ impl Gateway {
         });
         // A gateway of this machine answers at once or is broken.
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().unwrap();
-        Self { url, client, token: None, serving }
+        Self { url, client, tail, token: None, serving }
     }
 
     /// The same gateway for another viewer.
     pub(crate) fn viewed_by(&self, viewer: &Viewer) -> Self {
         let serving = tokio::spawn(std::future::pending());
-        Self { url: self.url.clone(), client: self.client.clone(), token: Some(token(viewer)), serving }
+        Self {
+            url: self.url.clone(),
+            client: self.client.clone(),
+            tail: None,
+            token: Some(token(viewer)),
+            serving,
+        }
+    }
+
+    /// What its requests are sent with.
+    pub(crate) fn bearer(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// This gateway, for another viewer from now on.

@@ -3,6 +3,7 @@
 
 mod harness;
 mod leaks;
+mod redis;
 
 mod database;
 mod import;
@@ -18,6 +19,7 @@ mod permissions;
 mod search;
 
 mod collecting;
+mod consistency;
 mod idempotency;
 mod refusals;
 mod writes;

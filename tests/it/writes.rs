@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use diesel_async::AsyncPgConnection;
 use evidence_gateway::http::viewer::Access;
 use evidence_gateway::model::mutation::{MUTATIONS, mutation};
 use evidence_gateway::model::task::STATUS;
@@ -20,7 +21,7 @@ pub(crate) struct World {
     pub(crate) project: Uuid,
     pub(crate) agent: Uuid,
     pub(crate) user: Uuid,
-    _database: Database,
+    database: Database,
 }
 
 impl World {
@@ -32,7 +33,7 @@ impl World {
         let agent = id_of(&url, "agents", "reviewer").await;
         let user = id_of(&url, "users", "engineer-1").await;
         execute(&url, "update users set role = 'admin' where external_id = 'engineer-1'").await;
-        Self { url, gateway, project, agent, user, _database: database }
+        Self { url, gateway, project, agent, user, database }
     }
 
     /// A person of the project, in a role.
@@ -52,6 +53,10 @@ impl World {
 
     pub(crate) fn agent(&self) -> Gateway {
         self.agent_in(self.project)
+    }
+
+    pub(crate) async fn connect(&self) -> AsyncPgConnection {
+        self.database.connect().await
     }
 
     pub(crate) async fn count(&self, table: &str) -> String {
