@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::cache::Cache;
+use crate::cache::key::Keys;
 use crate::changes::tail::Tail;
 use crate::config::{Config, EmbedderKind, Secret};
 use crate::error::Result;
@@ -33,6 +35,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// What commits, by whomever; it moves while `Tail::run` runs.
     pub changes: Tail,
+    /// Answers that still hold.
+    pub cache: Cache,
     /// What signs cursors and consistency tokens.
     pub cursors: CursorKey,
     /// Whether it may be sent requests.
@@ -61,9 +65,21 @@ impl App {
         let redis = config.redis_url.as_ref().map(Secret::expose);
         let redis = redis.map_or(Ok(Redis::Off), Redis::new)?;
         let changes = Tail::new(&config, database_url, db.clone(), redis);
-        let health = Arc::default();
-        Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, changes, cursors, health })
+        let keys = Keys::new(Graph::sdl(), database_url, secret);
+        let cache =
+            Cache::new(config.cache_bounds(), keys, changes.freshness().clone(), metrics.cache.clone());
+        watch_cache(&metrics, &cache)?;
+        let (config, health) = (Arc::new(config), Arc::default());
+        Ok(Self { config, db, graph, searcher, access, metrics, changes, cache, cursors, health })
     }
+}
+
+/// Shows how much the cache holds.
+fn watch_cache(metrics: &Metrics, cache: &Cache) -> Result<()> {
+    let of = cache.clone();
+    metrics.pull("cache_bytes", "Bytes of cached answers.", Kind::Gauge, move || of.size().0 as f64)?;
+    let of = cache.clone();
+    metrics.pull("cache_entries", "Cached answers.", Kind::Gauge, move || of.size().1 as f64)
 }
 
 /// Name, description, kind and value of a metric of the pool.

@@ -64,6 +64,19 @@ pub struct Config {
     #[arg(long, env = "EVIDENCE_GATEWAY_REDIS_URL", hide_env_values = true, global = true)]
     pub redis_url: Option<Secret>,
 
+    /// Bytes of memory for cached answers, 0 (no cache) to 4294967295.
+    #[arg(long, env = "EVIDENCE_GATEWAY_CACHE_BYTES", default_value_t = 134_217_728, value_parser = Range(0, u32::MAX), global = true)]
+    pub cache_bytes: u32,
+
+    /// How stale a cached answer may be at most, in milliseconds, 1 to 60000: when the change log was not read for longer,
+    /// nothing is answered from the cache.
+    #[arg(long, env = "EVIDENCE_GATEWAY_CACHE_STALENESS_MS", default_value_t = 100, value_parser = Range(1, 60_000), global = true)]
+    pub cache_staleness_ms: u32,
+
+    /// How long an answer is kept at most although nothing has changed, in seconds, 1 to 86400.
+    #[arg(long, env = "EVIDENCE_GATEWAY_CACHE_TTL_S", default_value_t = 300, value_parser = Range(1, 86_400), global = true)]
+    pub cache_ttl_s: u32,
+
     /// How long a request waits until this process has seen what its consistency token stands for, in milliseconds,
     /// 10 to 60000; then it is told UNAVAILABLE. A mutation waits as long for its own changes.
     #[arg(long, env = "EVIDENCE_GATEWAY_CONSISTENCY_WAIT_MS", default_value_t = 2_000, value_parser = Range(10, 60_000), global = true)]
@@ -123,6 +136,17 @@ pub struct DbOptions {
     pub pool_wait: Duration,
     /// After this long PostgreSQL itself cancels a statement.
     pub statement_timeout: Duration,
+}
+
+/// How the response cache is bounded.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheBounds {
+    /// Bytes of all answers in memory; 0 switches the cache off.
+    pub bytes: u64,
+    /// The tail of the change log must have heard from PostgreSQL within this time.
+    pub staleness: Duration,
+    /// No answer lives longer.
+    pub lifetime: Duration,
 }
 
 /// What turns text into vectors.
@@ -275,6 +299,15 @@ impl Config {
     /// How long a request waits for its consistency token.
     pub fn consistency_wait(&self) -> Duration {
         Duration::from_millis(self.consistency_wait_ms.into())
+    }
+
+    /// How the response cache is bounded.
+    pub fn cache_bounds(&self) -> CacheBounds {
+        CacheBounds {
+            bytes: self.cache_bytes.into(),
+            staleness: Duration::from_millis(self.cache_staleness_ms.into()),
+            lifetime: Duration::from_secs(self.cache_ttl_s.into()),
+        }
     }
 
     /// How long the change log keeps changes.

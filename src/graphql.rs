@@ -155,6 +155,11 @@ impl Graph {
 }
 
 impl Answer {
+    /// Whether it is whole: nothing failed, and nothing was written.
+    pub fn is_whole(&self) -> bool {
+        self.executed && !self.written && self.codes.is_empty() && self.extensions.is_empty()
+    }
+
     /// The answer, ready to be sent.
     pub fn into_body(self) -> Vec<u8> {
         let mut body = self.json;

@@ -18,6 +18,7 @@ pub mod server;
 pub mod viewer;
 
 mod body;
+mod cached;
 mod consistency;
 mod guard;
 

@@ -3,7 +3,7 @@
 
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::parser::{Error as SyntaxError, parse_query};
-use async_graphql::{Pos, Positioned, Request, Variables};
+use async_graphql::{Pos, Positioned, Request, Value, Variables};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -60,6 +60,50 @@ pub struct Admitted {
     pub extensions: Extensions,
     /// Which one it is.
     pub operation: Chosen,
+}
+
+impl Admitted {
+    /// All that is asked, in one form: the document, the operation and the variables, defaults filled in. Two
+    /// requests of the same form ask the same, however they were sent.
+    pub fn identity(&self) -> Vec<u8> {
+        let document = self.request.query.as_bytes();
+        let mut bytes = Vec::with_capacity(document.len() + 256);
+        for part in [document, self.request.operation_name.as_deref().unwrap_or_default().as_bytes()] {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
+        for (name, value) in self.request.variables.iter() {
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.push(b'=');
+            write_sorted(value, &mut bytes);
+        }
+        bytes
+    }
+}
+
+/// Writes a value with the members of its objects in order. No two values are written alike.
+fn write_sorted(value: &Value, into: &mut Vec<u8>) {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            into.push(b'{');
+            for (name, value) in members {
+                into.extend_from_slice(name.as_bytes());
+                into.push(b':');
+                write_sorted(value, into);
+            }
+            into.push(b'}');
+        }
+        Value::List(items) => {
+            into.push(b'[');
+            items.iter().for_each(|item| write_sorted(item, into));
+            into.push(b']');
+        }
+        // As JSON, so that a text cannot end itself.
+        scalar => into.extend_from_slice(scalar.to_string().as_bytes()),
+    }
+    into.push(b',');
 }
 
 /// The operation that a request chose, as logs and metrics tell of it.
@@ -150,7 +194,7 @@ fn fill_defaults(operation: &Positioned<OperationDefinition>, variables: &mut Va
         if let (None, Some(default)) = (variables.get(name), &definition.default_value) {
             variables.insert(name.clone(), default.node.clone());
         }
-        let missing = variables.get(name).is_none_or(|value| *value == async_graphql::Value::Null);
+        let missing = variables.get(name).is_none_or(|value| *value == Value::Null);
         if missing && !definition.var_type.node.nullable {
             let text = format!("is needed: its type is {}", definition.var_type.node);
             return Err(Error::bad_input(format!("variables.{name}"), text));

@@ -13,6 +13,7 @@ use crate::error::{Code, Error};
 use crate::graphql::admit::{Admitted, Parameters, Refusal};
 use crate::graphql::{Answer, refusal};
 use crate::http::body::{self, Unread};
+use crate::http::cached::{self, Answered, Ask, Kept, Status};
 use crate::http::consistency::{self, HEADER};
 use crate::http::observe::{RequestId, Served};
 use crate::http::server::Peer;
@@ -32,21 +33,51 @@ pub async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let parameters = async {
+    let sent = async {
         check_content_type(&headers)?;
-        let body = read_body(&app, &headers, body).await?;
-        let wrong = || Refused::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON");
-        Parameters::read(&body).ok_or_else(wrong)
+        read_body(&app, &headers, body).await.map(Sent::Body)
     };
     let origin = origin(&headers, &id, peer.map(|Extension(peer)| peer));
-    respond(&app, &headers, &Method::POST, origin, parameters).await
+    respond(&app, &headers, origin, sent).await
 }
 
 /// `GET /graphql`
 pub async fn get(State(app): State<App>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
-    let parameters = async { read_query_string(query.as_deref().unwrap_or_default()) };
+    let sent = async { Ok(Sent::Query(query.unwrap_or_default())) };
     // Nothing that comes by GET writes.
-    respond(&app, &headers, &Method::GET, Origin::default(), parameters).await
+    respond(&app, &headers, Origin::default(), sent).await
+}
+
+/// A request as it came, not yet read.
+enum Sent {
+    /// The body of a POST.
+    Body(Bytes),
+    /// The query string of a GET.
+    Query(String),
+}
+
+impl Sent {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Body(bytes) => bytes,
+            Self::Query(query) => query.as_bytes(),
+        }
+    }
+
+    const fn method(&self) -> Method {
+        match self {
+            Self::Body(_) => Method::POST,
+            Self::Query(_) => Method::GET,
+        }
+    }
+
+    fn read(&self) -> Result<Parameters, Refused> {
+        let wrong = || Refused::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON");
+        match self {
+            Self::Body(bytes) => Parameters::read(bytes).ok_or_else(wrong),
+            Self::Query(query) => read_query_string(query),
+        }
+    }
 }
 
 /// Where a request comes from, as the audit trail will tell it. What a proxy or a client says of addresses in headers
@@ -119,13 +150,12 @@ fn read_query_string(query: &str) -> Result<Parameters, Refused> {
 }
 
 /// Everything in its order: who it is comes first, so that strangers learn nothing of what is wrong with a request
-/// and nobody reads their bodies.
+/// and nobody reads their bodies. What came before in the same bytes is not even read.
 async fn respond(
     app: &App,
     headers: &HeaderMap,
-    method: &Method,
     origin: Origin,
-    parameters: impl Future<Output = Result<Parameters, Refused>>,
+    sent: impl Future<Output = Result<Sent, Refused>>,
 ) -> Response {
     let Some(modern) = negotiate(headers) else {
         let text = "Accept must allow application/graphql-response+json or application/json";
@@ -135,24 +165,38 @@ async fn respond(
     let run = async {
         let viewer = in_time(app, app.access.viewer(headers)).await?.map_err(unknown)?;
         served.viewer = Some(viewer.clone());
-        let admitted = admit(app, method, modern, parameters.await?)?;
+        let sent = sent.await?;
+        let mut ask = Ask::new(app, headers, &viewer, sent.method(), sent.bytes());
+        if let Some(hit) = cached::recall(app, &ask).await {
+            served.operation = hit.operation();
+            return Ok(Done::Kept(hit, ask));
+        }
+        let admitted = admit(app, &sent.method(), modern, sent.read()?)?;
         served.operation = admitted.operation.clone();
         let token = admitted.extensions.consistency_token.as_deref();
+        ask.must_be_fresh |= token.is_some();
         let waited = consistency::wait(app, headers, token).await;
         waited.map_err(|(status, error)| Refused { status, refusal: error.into() })?;
         let session = app.db.session();
-        let answer = in_time(app, app.graph.execute(admitted, viewer, session.clone(), origin)).await;
+        let answered =
+            in_time(app, cached::answer(app, &ask, admitted, viewer, session.clone(), origin)).await;
         served.statements = session.statements();
-        let mut answer = answer?;
-        let token = if answer.written { consistency::settle(app, &mut answer).await } else { None };
-        Ok::<_, Refused>((answer, token))
+        match answered? {
+            Answered::Kept(kept) => Ok::<_, Refused>(Done::Kept(kept, ask)),
+            Answered::Fresh(mut answer, status) => {
+                let token = if answer.written { consistency::settle(app, &mut answer).await } else { None };
+                Ok(Done::Answer(answer, status, token))
+            }
+        }
     };
     let mut response = match run.await {
-        Ok((answer, token)) => {
+        Ok(Done::Kept(kept, ask)) => kept.send(app, &ask, if modern { GRAPHQL_JSON } else { JSON }),
+        Ok(Done::Answer(answer, status, token)) => {
             served.codes.clone_from(&answer.codes);
             let mut response = send(answer, modern);
             let token = token.and_then(|token| HeaderValue::try_from(token).ok());
             response.headers_mut().extend(token.map(|token| (HeaderName::from_static(HEADER), token)));
+            status.add_to(response.headers_mut());
             response
         }
         Err(refused) => {
@@ -165,6 +209,14 @@ async fn respond(
     };
     response.extensions_mut().insert(served);
     response
+}
+
+/// What a request came to.
+enum Done {
+    /// An answer that the cache has.
+    Kept(Kept, Ask),
+    /// One that it has not, and the token of what it wrote.
+    Answer(Answer, Status, Option<String>),
 }
 
 /// The answer to a request that was given up before it came here, or in the middle.

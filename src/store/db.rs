@@ -17,11 +17,13 @@ use tokio_postgres::NoTls;
 
 use crate::config::DbOptions;
 use crate::error::{Code, Error, Result};
+use crate::store::db::reads::Notes;
 use crate::store::db::rows::RowSet;
 use crate::store::db::sql::Sql;
 use crate::store::db::transaction::Violation;
 
 pub mod migrations;
+pub mod reads;
 pub mod rows;
 pub mod sql;
 pub mod transaction;
@@ -74,7 +76,7 @@ impl Db {
 
     /// Starts the session of one request.
     pub fn session(&self) -> Session {
-        Session { db: self.clone(), statements: Arc::default() }
+        Session { db: self.clone(), statements: Arc::default(), notes: Arc::default() }
     }
 
     /// Asks the server for its version, to see whether it answers.
@@ -116,11 +118,12 @@ pub struct PoolState {
     pub statements: u64,
 }
 
-/// One request's access to the database; it counts the statements that the request costs.
+/// One request's access to the database; it counts the statements that the request costs and notes what they read.
 #[derive(Clone)]
 pub struct Session {
     db: Db,
     statements: Arc<AtomicU32>,
+    notes: Arc<Notes>,
 }
 
 impl Session {
@@ -131,6 +134,13 @@ impl Session {
     pub async fn rows(&self, sql: &Sql) -> Result<RowSet> {
         self.statements.fetch_add(1, Ordering::Relaxed);
         self.db.statements.fetch_add(1, Ordering::Relaxed);
+        self.notes.before(sql);
+        let rows = self.attempts(sql).await?;
+        self.notes.after(sql, &rows);
+        Ok(rows)
+    }
+
+    async fn attempts(&self, sql: &Sql) -> Result<RowSet> {
         for _ in 0..RETRIES {
             match self.attempt(sql).await {
                 Err(Failure::Lost(_)) => {}
@@ -153,6 +163,11 @@ impl Session {
         // It is done, and goes back to the pool as it is.
         drop(running.0.take());
         rows
+    }
+
+    /// What its statements have read.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// A session on the same database whose statements count on their own.

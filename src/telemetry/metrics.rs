@@ -17,6 +17,10 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
+pub use cache::CacheMetrics;
+
+mod cache;
+
 /// Names of operations that are told apart; those that come later are counted together.
 const MAX_OPERATIONS: usize = 200;
 /// Bytes of a name that is told apart.
@@ -50,6 +54,8 @@ pub struct Metrics {
     pub to_index: IntGauge,
     /// Times that the tail of the change log was waited for in vain.
     pub consistency_timeouts: IntCounter,
+    /// The response cache.
+    pub cache: CacheMetrics,
     operations: RwLock<HashSet<Box<str>>>,
 }
 
@@ -147,6 +153,7 @@ impl Metrics {
                     "Requests for which the change log was not read in time.",
                 )),
             )?,
+            cache: CacheMetrics::register(all)?,
             operations: RwLock::default(),
             registry,
         };

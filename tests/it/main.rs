@@ -18,6 +18,7 @@ mod paging;
 mod permissions;
 mod search;
 
+mod cache;
 mod collecting;
 mod consistency;
 mod idempotency;

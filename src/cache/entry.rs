@@ -1,0 +1,66 @@
+//! An entry: the bytes of an answer and what must hold for them to be served.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::cache::freshness::Sources;
+use crate::cache::key::Key;
+use crate::model::change::Snapshot;
+
+/// What an entry costs besides what it holds.
+const OVERHEAD: u64 = 512;
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Entry {
+    /// The JSON, ready to be sent.
+    pub body: Bytes,
+    /// A hash of it, as hexadecimal digits.
+    pub hash: Box<str>,
+    /// The operation's name, for logs and metrics.
+    pub operation: Option<Box<str>>,
+    /// What it was made of.
+    pub sources: Sources,
+    /// What the tail of the process that made it had passed when the request began.
+    pub as_of: Arc<Snapshot>,
+    /// Up to which of our batches it is known to hold.
+    pub checked: AtomicU64,
+    /// When the request began.
+    pub begun: Instant,
+    /// For how long it may be served.
+    pub lifetime: Duration,
+    /// Whether it is for one person only.
+    pub personal: bool,
+}
+
+impl Entry {
+    /// The hash of a body: 128 bits as hexadecimal digits.
+    pub fn hash_of(body: &[u8]) -> Box<str> {
+        let hash = Sha256::digest(body);
+        hash[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    }
+
+    /// How long ago the request began that it answered.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn weight(&self) -> u64 {
+        OVERHEAD + (self.body.len() + self.sources.weight()) as u64
+    }
+}
+
+/// Weighs entries by their bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Weigh;
+
+impl quick_cache::Weighter<Key, Arc<Entry>> for Weigh {
+    fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
+        entry.weight()
+    }
+}

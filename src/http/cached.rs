@@ -1,0 +1,340 @@
+//! The response cache as clients meet it: what a request wants of it, look-up and execution, and the headers that
+//! say what came of it (ETag, Age, Cache-Control, and Cache-Status of RFC 9211).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+
+use crate::app::App;
+use crate::cache::entry::Entry;
+use crate::cache::flight::{Landing, Lead, Part};
+use crate::cache::freshness::Sources;
+use crate::cache::key::Key;
+use crate::cache::{Found, Miss};
+use crate::graphql::Answer;
+use crate::graphql::admit::{Admitted, Chosen};
+use crate::http::consistency;
+use crate::model::viewer::Viewer;
+use crate::model::write::Origin;
+use crate::store::db::Session;
+
+/// What the header is called.
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// Whoever keeps an answer must ask before using it again: only here is it known whether it still holds.
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const VARIES: HeaderValue = HeaderValue::from_static("accept, authorization, x-api-key");
+/// So often one waits for the answer of another before executing oneself.
+const ROUNDS: usize = 3;
+
+/// A request as the cache sees it.
+pub(super) struct Ask {
+    bytes: Option<Key>,
+    method: Method,
+    if_none_match: Option<HeaderValue>,
+    /// An answer may come from the cache.
+    look_up: bool,
+    /// It may be kept.
+    keep: bool,
+    /// It may be as stale as this.
+    max_stale: Option<Duration>,
+    /// The client has seen something written, so that nothing older will do.
+    pub(super) must_be_fresh: bool,
+}
+
+impl Ask {
+    pub(super) fn new(app: &App, headers: &HeaderMap, viewer: &Viewer, method: Method, bytes: &[u8]) -> Self {
+        let mut ask = Self {
+            bytes: app.cache.is_on().then(|| app.cache.keys().of_bytes(viewer, method.as_str(), bytes)),
+            method,
+            if_none_match: headers.get(IF_NONE_MATCH).cloned(),
+            look_up: app.cache.is_on(),
+            keep: app.cache.is_on(),
+            max_stale: None,
+            must_be_fresh: headers.contains_key(consistency::HEADER),
+        };
+        for value in headers.get_all(CACHE_CONTROL) {
+            for part in value.to_str().unwrap_or_default().split(',') {
+                let (name, argument) = part.split_once('=').unwrap_or((part, ""));
+                match name.trim().to_ascii_lowercase().as_str() {
+                    "no-cache" => ask.look_up = false,
+                    "no-store" => (ask.look_up, ask.keep) = (false, false),
+                    // Without a number any age will do.
+                    "max-stale" => {
+                        let seconds = argument.trim().trim_matches('"').parse();
+                        ask.max_stale = Some(seconds.map_or(Duration::MAX, Duration::from_secs));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        ask
+    }
+
+    fn takes_stale(&self, entry: &Entry, miss: Miss) -> bool {
+        let knowable = matches!(miss, Miss::Changed | Miss::Expired | Miss::Forgotten);
+        knowable && !self.must_be_fresh && self.max_stale.is_some_and(|most| entry.age() <= most)
+    }
+}
+
+/// What became of a request in the cache.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Status {
+    /// From memory.
+    Hit,
+    /// What another request executed at the same time.
+    Collapsed,
+    /// It does not hold any more, and the client said that it may be so.
+    Stale,
+    /// It was executed, and kept or not.
+    Executed(Miss, bool),
+    /// The cache is off, or has no part in such operations.
+    None,
+}
+
+impl Status {
+    pub(super) fn add_to(self, headers: &mut HeaderMap) {
+        let value = match self {
+            Self::None => return,
+            Self::Hit => HeaderValue::from_static("evidence-gateway; hit"),
+            Self::Collapsed => HeaderValue::from_static("evidence-gateway; fwd=miss; collapsed"),
+            Self::Stale => HeaderValue::from_static("evidence-gateway; hit; detail=stale"),
+            Self::Executed(miss, kept) => {
+                let forward = match miss {
+                    Miss::Absent => "miss",
+                    Miss::Refused => "request",
+                    Miss::Changed | Miss::Expired | Miss::Forgotten => "stale",
+                    Miss::Behind | Miss::Uncacheable => "bypass",
+                };
+                let kept = if kept { "; stored" } else { "" };
+                let text = format!("evidence-gateway; fwd={forward}{kept}; detail={}", miss.as_str());
+                HeaderValue::try_from(text).unwrap_or(NO_STORE)
+            }
+        };
+        headers.insert(CACHE_STATUS, value);
+    }
+}
+
+/// An entry to be sent.
+pub(super) struct Kept {
+    entry: Arc<Entry>,
+    status: Status,
+}
+
+/// What came of an operation.
+pub(super) enum Answered {
+    /// The cache has the answer.
+    Kept(Kept),
+    /// It has not.
+    Fresh(Answer, Status),
+}
+
+impl Kept {
+    pub(super) fn operation(&self) -> Chosen {
+        Chosen { name: self.entry.operation.as_deref().map(str::to_owned), kind: "query" }
+    }
+
+    pub(super) fn send(self, app: &App, ask: &Ask, kind: &'static str) -> Response {
+        let Self { entry, status } = self;
+        // The same bytes as another media type are another representation.
+        let tag =
+            format!("\"{}{}\"", entry.hash, if kind.starts_with("application/json") { "" } else { "g" });
+        let given = ask.if_none_match.as_ref().and_then(|given| given.to_str().ok()).unwrap_or_default();
+        let known = |one: &str| one == "*" || one.trim_start_matches("W/") == tag;
+        let unchanged = ask.method == Method::GET && given.split(',').map(str::trim).any(known);
+        let mut response =
+            Response::new(if unchanged { Body::empty() } else { Body::from(entry.body.clone()) });
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.extend(HeaderValue::try_from(tag).ok().map(|tag| (ETAG, tag)));
+        headers.insert(CACHE_CONTROL, PRIVATE);
+        headers.insert(VARY, VARIES);
+        if !matches!(status, Status::Executed(..)) {
+            headers.insert(AGE, HeaderValue::from(entry.age().as_secs()));
+        }
+        status.add_to(headers);
+        if unchanged {
+            app.cache.metrics().not_modified.inc();
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        response
+    }
+}
+
+/// The answer to a request that came before in the same bytes, if it still holds.
+pub(super) async fn recall(app: &App, ask: &Ask) -> Option<Kept> {
+    let bytes = ask.bytes.as_ref().filter(|_| ask.look_up && !ask.must_be_fresh)?;
+    let found = settled(app, || app.cache.recall(bytes)).await;
+    serve(app, ask, found, Status::Hit).ok()
+}
+
+/// Looks up; if the tail has not heard from PostgreSQL for too long, has it look first.
+async fn settled(app: &App, look_up: impl Fn() -> Found) -> Found {
+    let found = look_up();
+    if matches!(found, Found::Stale(_, Miss::Behind))
+        && app.changes.catch_up(app.cache.bounds().staleness).await.is_ok()
+    {
+        return look_up();
+    }
+    found
+}
+
+/// An answer that may be sent, or why there is none.
+fn serve(app: &App, ask: &Ask, found: Found, status: Status) -> Result<Kept, Miss> {
+    match found {
+        Found::Fresh(entry) => {
+            app.cache.metrics().hit("memory");
+            Ok(Kept { entry, status })
+        }
+        Found::Stale(entry, miss) if ask.takes_stale(&entry, miss) => {
+            app.cache.metrics().hit("stale");
+            Ok(Kept { entry, status: Status::Stale })
+        }
+        Found::Stale(_, miss) | Found::Nothing(miss) => Err(miss),
+    }
+}
+
+/// An operation on its way.
+struct Work<'a> {
+    app: &'a App,
+    ask: &'a Ask,
+    admitted: Admitted,
+    viewer: Viewer,
+    session: Session,
+    origin: Origin,
+    /// The answer's key for everyone of the scope, and for this person.
+    keys: [Key; 2],
+}
+
+/// The answer to an operation: from the cache, from another request that is asking the same, or by executing it.
+pub(super) async fn answer(
+    app: &App,
+    ask: &Ask,
+    admitted: Admitted,
+    viewer: Viewer,
+    session: Session,
+    origin: Origin,
+) -> Answered {
+    if !app.cache.is_on() || admitted.operation.kind != "query" {
+        let answer = app.graph.execute(admitted, viewer, session, origin).await;
+        return Answered::Fresh(answer, Status::None);
+    }
+    let identity = admitted.identity();
+    let keys = [false, true].map(|personal| app.cache.keys().of_operation(&viewer, personal, &identity));
+    let work = Work { app, ask, admitted, viewer, session, origin, keys };
+    if !ask.look_up {
+        return work.execute(Miss::Refused, None).await;
+    }
+    let mut flight = keys[0];
+    let mut status = Status::Hit;
+    let mut miss = Miss::Absent;
+    for _ in 0..ROUNDS {
+        match work.look_up(status).await {
+            Ok(kept) => return Answered::Kept(kept),
+            Err(Miss::Uncacheable) => return work.execute(Miss::Uncacheable, None).await,
+            Err(reason) => miss = reason,
+        }
+        match app.cache.flights().join(flight) {
+            Part::Lead(lead) => {
+                // The flight before may have landed since we looked.
+                if let Ok(kept) = work.look_up(Status::Collapsed).await {
+                    lead.land(Landing::Kept);
+                    return Answered::Kept(kept);
+                }
+                return work.execute(miss, Some(lead)).await;
+            }
+            Part::Wait(wait) => {
+                app.cache.metrics().waited.inc();
+                status = Status::Collapsed;
+                match wait.landed().await {
+                    Landing::NotKept => break,
+                    // Others of the scope have answers of their own.
+                    Landing::KeptForPerson => flight = keys[1],
+                    _ => {}
+                }
+            }
+        }
+    }
+    work.execute(miss, None).await
+}
+
+impl Work<'_> {
+    async fn look_up(&self, status: Status) -> Result<Kept, Miss> {
+        let mut miss = Miss::Absent;
+        for key in &self.keys {
+            match serve(self.app, self.ask, settled(self.app, || self.app.cache.get(key)).await, status) {
+                Ok(kept) => {
+                    self.learn(*key);
+                    return Ok(kept);
+                }
+                Err(Miss::Absent) => {}
+                Err(other) => miss = other,
+            }
+        }
+        Err(miss)
+    }
+
+    fn learn(&self, key: Key) {
+        if let Some(bytes) = self.ask.bytes {
+            self.app.cache.learn(bytes, key);
+        }
+    }
+
+    async fn execute(self, miss: Miss, lead: Option<Lead>) -> Answered {
+        let Self { app, ask, admitted, viewer, session, origin, keys } = self;
+        app.cache.metrics().missed(miss.as_str());
+        let begun = Instant::now();
+        // Before the first statement: what the tail passes from now on may be missing in the answer.
+        let reached = app.changes.reached();
+        let operation = admitted.operation.name.as_deref().map(Into::into);
+        let answer = app.graph.execute(admitted, viewer, session.clone(), origin).await;
+        let noted = session.notes().take();
+        let lost = |lead: Option<Lead>| {
+            if let Some(lead) = lead {
+                lead.land(Landing::NotKept);
+            }
+        };
+        let (true, true, Some(reached)) = (ask.keep && answer.is_whole(), !noted.unknown, reached) else {
+            if noted.unknown && answer.is_whole() {
+                app.cache.give_up(keys[0]);
+            }
+            lost(lead);
+            return Answered::Fresh(answer, Status::Executed(miss, false));
+        };
+        let personal = noted.person;
+        let lifetime = app.cache.lifetime(noted.lifetime);
+        let body = bytes::Bytes::from(answer.into_body());
+        let entry = Arc::new(Entry {
+            hash: Entry::hash_of(&body),
+            body,
+            operation,
+            sources: Sources::new(noted),
+            as_of: reached.snapshot,
+            checked: AtomicU64::new(reached.batch),
+            begun,
+            lifetime,
+            personal,
+        });
+        let key = keys[usize::from(personal)];
+        let kept = app.cache.put(key, entry.clone());
+        if kept {
+            app.cache.metrics().stored.inc();
+            if let Some(bytes) = ask.bytes {
+                app.cache.learn(bytes, key);
+            }
+        }
+        if let Some(lead) = lead {
+            lead.land(match (kept, personal) {
+                (false, _) => Landing::NotKept,
+                (true, false) => Landing::Kept,
+                (true, true) => Landing::KeptForPerson,
+            });
+        }
+        Answered::Kept(Kept { entry, status: Status::Executed(miss, kept) })
+    }
+}

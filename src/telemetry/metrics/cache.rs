@@ -1,0 +1,57 @@
+//! The counters of the response cache.
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+/// What the response cache counts. Clones count into the same metrics.
+#[derive(Debug, Clone)]
+pub struct CacheMetrics {
+    hits: IntCounterVec,
+    misses: IntCounterVec,
+    invalidations: IntCounterVec,
+    /// Answers that were kept.
+    pub stored: IntCounter,
+    /// Answers that were sent as 304.
+    pub not_modified: IntCounter,
+    /// Requests that waited for another one's answer.
+    pub waited: IntCounter,
+}
+
+impl CacheMetrics {
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let name = |name: &str, help: &str| Opts::new(format!("evidence_gateway_cache_{name}"), help);
+        let counters = |opts: Opts, label: &str| {
+            let counters = IntCounterVec::new(opts, &[label])?;
+            registry.register(Box::new(counters.clone())).map(|()| counters)
+        };
+        let counter = |opts: Opts| {
+            let counter = IntCounter::with_opts(opts)?;
+            registry.register(Box::new(counter.clone())).map(|()| counter)
+        };
+        Ok(Self {
+            hits: counters(name("hits_total", "Answers from the cache."), "tier")?,
+            misses: counters(name("misses_total", "Queries that the cache did not answer."), "reason")?,
+            invalidations: counters(
+                name("invalidations_total", "Answers found out of date, by what touched them."),
+                "by",
+            )?,
+            stored: counter(name("stored_total", "Answers kept."))?,
+            not_modified: counter(name("not_modified_total", "Answers that the client had already."))?,
+            waited: counter(name("waited_total", "Requests that waited for another one's answer."))?,
+        })
+    }
+
+    /// Counts an answer from a tier: `memory`, `redis` or `stale`.
+    pub fn hit(&self, tier: &'static str) {
+        self.hits.with_label_values(&[tier]).inc();
+    }
+
+    /// Counts a query that was executed, and why.
+    pub fn missed(&self, reason: &'static str) {
+        self.misses.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts an answer that was found out of date: `row`, or the table of a list.
+    pub fn invalidated(&self, by: &str) {
+        self.invalidations.with_label_values(&[by]).inc();
+    }
+}
