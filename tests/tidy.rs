@@ -132,7 +132,9 @@ fn words_stand_where_they_belong() {
     check(&sources("src", &["rs"]), |file, wrong| {
         for (n, line) in file.lines().filter(|(_, line)| !line.trim_start().starts_with("//")) {
             for (word, places) in WORDS {
-                if line.contains(word) && !places.iter().any(|place| file.path.starts_with(place)) {
+                // Our own module may have the driver's name.
+                let foreign = line.replace("store::redis::", "");
+                if foreign.contains(word) && !places.iter().any(|place| file.path.starts_with(place)) {
                     writeln!(wrong, "{}:{n}: {word} has no business here: {}", file.path, line.trim())
                         .unwrap();
                 }

@@ -28,8 +28,8 @@ pub(super) async fn wait(
         waited.map_err(|error| {
             app.metrics.consistency_timeouts.inc();
             let text = "this server has not yet seen what the consistency token stands for; try again";
-            let cause = error.internal_text().unwrap_or_default().to_owned();
-            (StatusCode::SERVICE_UNAVAILABLE, Error::new(Code::Unavailable, text).because(cause))
+            let error = Error::new(Code::Unavailable, text).because(error);
+            (StatusCode::SERVICE_UNAVAILABLE, error)
         })?;
     }
     Ok(())

@@ -1,5 +1,5 @@
 //! Redis: messages between processes. It is never needed: without it, or while it is down, everything is answered as
-//! before, and no request waits for it longer than [`TIMEOUT`].
+//! before, and no request waits for it longer than half a second.
 
 use std::fmt;
 use std::sync::Arc;

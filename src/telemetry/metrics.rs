@@ -117,13 +117,7 @@ impl Metrics {
                     STATEMENTS,
                 )),
             )?,
-            statements: add(
-                all,
-                IntCounter::with_opts(opts(
-                    "statements_total",
-                    "Statements sent to PostgreSQL for requests.",
-                )),
-            )?,
+            statements: add(all, counter("statements_total", "Statements sent to PostgreSQL for requests."))?,
             responses: add(
                 all,
                 IntCounterVec::new(
@@ -148,10 +142,10 @@ impl Metrics {
             to_index: add(all, gauge("index_pending_rows", "Rows of evidence still to be indexed."))?,
             consistency_timeouts: add(
                 all,
-                IntCounter::with_opts(opts(
+                counter(
                     "consistency_timeouts_total",
                     "Requests for which the change log was not read in time.",
-                )),
+                ),
             )?,
             cache: CacheMetrics::register(all)?,
             operations: RwLock::default(),
@@ -254,6 +248,10 @@ fn opts(name: &str, help: &str) -> Opts {
 
 fn buckets(name: &str, help: &str, bounds: &[f64]) -> HistogramOpts {
     HistogramOpts::new(full(name), help).buckets(bounds.to_vec())
+}
+
+fn counter(name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    IntCounter::with_opts(opts(name, help))
 }
 
 fn gauge(name: &str, help: &str) -> prometheus::Result<IntGauge> {
