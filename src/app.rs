@@ -64,10 +64,17 @@ impl App {
         let access = Authenticator::new(access, &config, db.clone());
         let redis = config.redis_url.as_ref().map(Secret::expose);
         let redis = redis.map_or(Ok(Redis::Off), Redis::new)?;
-        let changes = Tail::new(&config, database_url, db.clone(), redis);
+        let changes = Tail::new(&config, database_url, db.clone(), redis.clone());
         let keys = Keys::new(Graph::sdl(), database_url, secret);
-        let cache =
-            Cache::new(config.cache_bounds(), keys, changes.freshness().clone(), metrics.cache.clone());
+        let (freshness, counters) = (changes.freshness().clone(), metrics.cache.clone());
+        let up = redis.clone();
+        metrics.pull(
+            "redis_up",
+            "Whether Redis answered when it was last asked.",
+            Kind::Gauge,
+            move || f64::from(up.is_up()),
+        )?;
+        let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters);
         watch_cache(&metrics, &cache)?;
         let (config, health) = (Arc::new(config), Arc::default());
         Ok(Self { config, db, graph, searcher, access, metrics, changes, cache, cursors, health })

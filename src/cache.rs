@@ -10,7 +10,9 @@ use crate::cache::entry::{Entry, Weigh};
 use crate::cache::flight::Flights;
 use crate::cache::freshness::{Freshness, Verdict};
 use crate::cache::key::{Key, Keys};
+use crate::cache::shared::SharedCache;
 use crate::config::CacheBounds;
+use crate::store::redis::Redis;
 use crate::telemetry::CacheMetrics;
 
 pub mod entry;
@@ -19,6 +21,7 @@ pub mod key;
 
 pub mod flight;
 mod image;
+pub mod shared;
 
 /// About how many bytes an answer has, to size the tables.
 const USUAL: u64 = 4_096;
@@ -35,6 +38,7 @@ struct Shared {
     bounds: CacheBounds,
     keys: Keys,
     freshness: Freshness,
+    shared: SharedCache,
     answers: quick_cache::sync::Cache<Key, Arc<Entry>, Weigh>,
     /// From the bytes of a request of a viewer to the key of its answer.
     known: quick_cache::sync::Cache<Key, Key>,
@@ -91,10 +95,17 @@ impl Miss {
 
 impl Cache {
     /// An empty cache.
-    pub fn new(bounds: CacheBounds, keys: Keys, freshness: Freshness, metrics: CacheMetrics) -> Self {
+    pub fn new(
+        bounds: CacheBounds,
+        keys: Keys,
+        redis: Redis,
+        freshness: Freshness,
+        metrics: CacheMetrics,
+    ) -> Self {
         let items = usize::try_from(bounds.bytes / USUAL).unwrap_or(usize::MAX).clamp(1, 1 << 20);
         Self(Arc::new(Shared {
             bounds,
+            shared: SharedCache::new(redis, keys.clone()),
             keys,
             freshness,
             answers: quick_cache::sync::Cache::with_weighter(items, bounds.bytes, Weigh),
@@ -118,6 +129,23 @@ impl Cache {
     /// What counts hits and misses.
     pub fn metrics(&self) -> &CacheMetrics {
         &self.0.metrics
+    }
+
+    /// What other processes have.
+    pub fn shared(&self) -> &SharedCache {
+        &self.0.shared
+    }
+
+    /// The entry of another process, if it holds; it is kept in memory, too.
+    pub async fn fetch(&self, key: &Key) -> Found {
+        let Some(entry) = self.0.shared.get(key, &self.0.freshness).await else {
+            return Found::Nothing(Miss::Absent);
+        };
+        let found = self.judge(entry);
+        if let Found::Fresh(entry) = &found {
+            self.put(*key, entry.clone());
+        }
+        found
     }
 
     /// Who executes what at the moment.
@@ -165,13 +193,16 @@ impl Cache {
     }
 
     fn judge(&self, entry: Arc<Entry>) -> Found {
+        if self.0.bounds.trust_everything {
+            return Found::Fresh(entry);
+        }
         if !self.is_current() {
             return Found::Stale(entry, Miss::Behind);
         }
         let miss = match self.0.freshness.judge(&entry.sources, entry.checked.load(Ordering::Acquire)) {
             Verdict::Fresh(batch) => {
                 entry.checked.fetch_max(batch, Ordering::AcqRel);
-                if entry.begun.elapsed() < entry.lifetime {
+                if entry.age() < entry.origin.lifetime {
                     return Found::Fresh(entry);
                 }
                 Miss::Expired

@@ -12,6 +12,7 @@ pub mod dev;
 pub mod serve;
 
 pub mod changes;
+pub mod check;
 pub mod import;
 pub mod migrate;
 
@@ -42,6 +43,8 @@ enum Command {
     Import(import::command::Import),
     /// Print what was written to the database, by whomever, one JSON object a line.
     Changes(changes::Changes),
+    /// Hold the response cache against the database's history, with servers of its own.
+    CheckConsistency(check::Check),
     /// Print the GraphQL schema.
     Schema(schema::Schema),
     /// Say what works and what is missing.
@@ -62,6 +65,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Migrate(migrate) => migrate.run(&cli.config).await,
         Command::Import(import) => import.run(&cli.config).await,
         Command::Changes(changes) => changes.run(&cli.config).await,
+        Command::CheckConsistency(check) => check.run(&cli.config).await,
         Command::Schema(schema) => schema.run(),
         Command::Doctor => doctor::run(&cli.config).await,
         Command::Token(token) => token.run(&cli.config),

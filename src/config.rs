@@ -77,6 +77,10 @@ pub struct Config {
     #[arg(long, env = "EVIDENCE_GATEWAY_CACHE_TTL_S", default_value_t = 300, value_parser = Range(1, 86_400), global = true)]
     pub cache_ttl_s: u32,
 
+    /// Takes every cached answer for fresh. It exists to see that the consistency checker notices.
+    #[arg(long, hide = true, global = true)]
+    pub cache_trust_everything: bool,
+
     /// How long a request waits until this process has seen what its consistency token stands for, in milliseconds,
     /// 10 to 60000; then it is told UNAVAILABLE. A mutation waits as long for its own changes.
     #[arg(long, env = "EVIDENCE_GATEWAY_CONSISTENCY_WAIT_MS", default_value_t = 2_000, value_parser = Range(10, 60_000), global = true)]
@@ -147,6 +151,8 @@ pub struct CacheBounds {
     pub staleness: Duration,
     /// No answer lives longer.
     pub lifetime: Duration,
+    /// Do not look whether anything has changed. For the consistency checker, which must notice.
+    pub trust_everything: bool,
 }
 
 /// What turns text into vectors.
@@ -307,6 +313,7 @@ impl Config {
             bytes: self.cache_bytes.into(),
             staleness: Duration::from_millis(self.cache_staleness_ms.into()),
             lifetime: Duration::from_secs(self.cache_ttl_s.into()),
+            trust_everything: self.cache_trust_everything,
         }
     }
 

@@ -21,20 +21,25 @@ pub struct Entry {
     pub body: Bytes,
     /// A hash of it, as hexadecimal digits.
     pub hash: Box<str>,
-    /// The operation's name, for logs and metrics.
-    pub operation: Option<Box<str>>,
+    /// Where it comes from.
+    pub origin: Origin,
     /// What it was made of.
     pub sources: Sources,
     /// What the tail of the process that made it had passed when the request began.
     pub as_of: Arc<Snapshot>,
     /// Up to which of our batches it is known to hold.
     pub checked: AtomicU64,
-    /// When the request began.
+}
+
+/// The request that an answer was made for.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The operation's name, for logs and metrics.
+    pub operation: Option<Box<str>>,
+    /// When it began.
     pub begun: Instant,
-    /// For how long it may be served.
+    /// For how long its answer may be served.
     pub lifetime: Duration,
-    /// Whether it is for one person only.
-    pub personal: bool,
 }
 
 impl Entry {
@@ -44,9 +49,15 @@ impl Entry {
         hash[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
     }
 
+    /// An answer to a request that began when the tail had passed this batch, as our process counts, and all that the
+    /// snapshot sees.
+    pub fn new(body: Bytes, origin: Origin, sources: Sources, (batch, as_of): (u64, Arc<Snapshot>)) -> Self {
+        Self { hash: Self::hash_of(&body), body, origin, sources, as_of, checked: AtomicU64::new(batch) }
+    }
+
     /// How long ago the request began that it answered.
     pub fn age(&self) -> Duration {
-        self.begun.elapsed()
+        self.origin.begun.elapsed()
     }
 
     /// About how many bytes of memory it takes.

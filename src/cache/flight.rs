@@ -65,6 +65,11 @@ impl Flights {
 }
 
 impl Lead {
+    /// What is executed.
+    pub const fn key(&self) -> Key {
+        self.key
+    }
+
     /// Says how it ended.
     pub fn land(self, landing: Landing) {
         self.landing.send_replace(landing);

@@ -34,6 +34,12 @@ pub struct Keys {
     base: Sha256,
 }
 
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
 impl Keys {
     /// For one schema over one database; `secret` keeps others from telling by a key what was asked.
     pub fn new(schema: &str, database: &str, secret: &[u8]) -> Self {
@@ -52,6 +58,15 @@ impl Keys {
         add_person(&mut hash, viewer);
         add(&mut hash, bytes);
         Key(hash.finalize().into())
+    }
+
+    /// What proves that bytes were written by somebody who knows the secret, under this key.
+    pub fn proof(&self, key: &Key, bytes: &[u8]) -> [u8; 32] {
+        let mut hash = self.base.clone();
+        add(&mut hash, b"entry");
+        add(&mut hash, &key.0);
+        add(&mut hash, bytes);
+        hash.finalize().into()
     }
 
     /// The key of an operation for everyone of the viewer's scope, or for this person only. `operation` is all that

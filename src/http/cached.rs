@@ -2,7 +2,6 @@
 //! say what came of it (ETag, Age, Cache-Control, and Cache-Status of RFC 9211).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -11,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 
 use crate::app::App;
-use crate::cache::entry::Entry;
+use crate::cache::entry::{self, Entry};
 use crate::cache::flight::{Landing, Lead, Part};
 use crate::cache::freshness::Sources;
 use crate::cache::key::Key;
@@ -29,6 +28,10 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const VARIES: HeaderValue = HeaderValue::from_static("accept, authorization, x-api-key");
+/// How long others wait for the process that executes; then they execute, too.
+const CLAIM: Duration = Duration::from_millis(1_000);
+/// Between two looks for its answer: at first, and at most.
+const POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
 /// So often one waits for the answer of another before executing oneself.
 const ROUNDS: usize = 3;
 
@@ -87,6 +90,8 @@ impl Ask {
 pub(super) enum Status {
     /// From memory.
     Hit,
+    /// From another process.
+    Shared,
     /// What another request executed at the same time.
     Collapsed,
     /// It does not hold any more, and the client said that it may be so.
@@ -102,6 +107,7 @@ impl Status {
         let value = match self {
             Self::None => return,
             Self::Hit => HeaderValue::from_static("evidence-gateway; hit"),
+            Self::Shared => HeaderValue::from_static("evidence-gateway; hit; detail=redis"),
             Self::Collapsed => HeaderValue::from_static("evidence-gateway; fwd=miss; collapsed"),
             Self::Stale => HeaderValue::from_static("evidence-gateway; hit; detail=stale"),
             Self::Executed(miss, kept) => {
@@ -136,7 +142,7 @@ pub(super) enum Answered {
 
 impl Kept {
     pub(super) fn operation(&self) -> Chosen {
-        Chosen { name: self.entry.operation.as_deref().map(str::to_owned), kind: "query" }
+        Chosen { name: self.entry.origin.operation.as_deref().map(str::to_owned), kind: "query" }
     }
 
     pub(super) fn send(self, app: &App, ask: &Ask, kind: &'static str) -> Response {
@@ -241,12 +247,14 @@ pub(super) async fn answer(
         }
         match app.cache.flights().join(flight) {
             Part::Lead(lead) => {
-                // The flight before may have landed since we looked.
-                if let Ok(kept) = work.look_up(Status::Collapsed).await {
-                    lead.land(Landing::Kept);
-                    return Answered::Kept(kept);
-                }
-                return work.execute(miss, Some(lead)).await;
+                // The flight before may have landed since we looked; and another process may know.
+                let known = match work.look_up(Status::Collapsed).await {
+                    Ok(kept) => Some(kept),
+                    Err(_) => work.ask_others(flight).await,
+                };
+                let Some(kept) = known else { return work.execute(miss, Some(lead)).await };
+                lead.land(Landing::Kept);
+                return Answered::Kept(kept);
             }
             Part::Wait(wait) => {
                 app.cache.metrics().waited.inc();
@@ -279,6 +287,39 @@ impl Work<'_> {
         Err(miss)
     }
 
+    /// The answer of another process. If one is executing, this waits for it, and not for long. Without an answer
+    /// this process has said that it will execute.
+    async fn ask_others(&self, flight: Key) -> Option<Kept> {
+        let shared = self.app.cache.shared();
+        if !shared.is_on() {
+            return None;
+        }
+        let begun = Instant::now();
+        let mut pause = POLL.0;
+        let mut ours = false;
+        loop {
+            for key in &self.keys {
+                if let Found::Fresh(entry) = self.app.cache.fetch(key).await {
+                    if ours {
+                        shared.release(&flight).await;
+                    }
+                    self.app.cache.metrics().hit("redis");
+                    self.learn(*key);
+                    return Some(Kept { entry, status: Status::Shared });
+                }
+            }
+            // Whoever gets the word looks once more: the one who had it may have given it back for an answer.
+            if ours || begun.elapsed() > CLAIM {
+                return None;
+            }
+            ours = shared.claim(&flight, CLAIM).await;
+            if !ours {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(POLL.1);
+            }
+        }
+    }
+
     fn learn(&self, key: Key) {
         if let Some(bytes) = self.ask.bytes {
             self.app.cache.learn(bytes, key);
@@ -294,38 +335,44 @@ impl Work<'_> {
         let operation = admitted.operation.name.as_deref().map(Into::into);
         let answer = app.graph.execute(admitted, viewer, session.clone(), origin).await;
         let noted = session.notes().take();
-        let lost = |lead: Option<Lead>| {
-            if let Some(lead) = lead {
-                lead.land(Landing::NotKept);
-            }
-        };
+        let shared = app.cache.shared().clone();
+        let flight = lead.as_ref().map_or(keys[0], Lead::key);
+        let claimed = lead.is_some() && shared.is_on();
         let (true, true, Some(reached)) = (ask.keep && answer.is_whole(), !noted.unknown, reached) else {
             if noted.unknown && answer.is_whole() {
                 app.cache.give_up(keys[0]);
             }
-            lost(lead);
+            if claimed {
+                // They need not wait for what will not come.
+                tokio::spawn(async move { shared.release(&flight).await });
+            }
+            if let Some(lead) = lead {
+                lead.land(Landing::NotKept);
+            }
             return Answered::Fresh(answer, Status::Executed(miss, false));
         };
         let personal = noted.person;
         let lifetime = app.cache.lifetime(noted.lifetime);
         let body = bytes::Bytes::from(answer.into_body());
-        let entry = Arc::new(Entry {
-            hash: Entry::hash_of(&body),
-            body,
-            operation,
-            sources: Sources::new(noted),
-            as_of: reached.snapshot,
-            checked: AtomicU64::new(reached.batch),
-            begun,
-            lifetime,
-            personal,
-        });
+        let made_for = entry::Origin { operation, begun, lifetime };
+        let as_of = (reached.batch, reached.snapshot);
+        let entry = Arc::new(Entry::new(body, made_for, Sources::new(noted), as_of));
         let key = keys[usize::from(personal)];
         let kept = app.cache.put(key, entry.clone());
         if kept {
             app.cache.metrics().stored.inc();
             if let Some(bytes) = ask.bytes {
                 app.cache.learn(bytes, key);
+            }
+            if shared.is_on() {
+                let entry = entry.clone();
+                let claim = claimed.then_some(flight);
+                tokio::spawn(async move {
+                    shared.put(&key, &entry).await;
+                    if let Some(claim) = claim {
+                        shared.release(&claim).await;
+                    }
+                });
             }
         }
         if let Some(lead) = lead {

@@ -18,6 +18,7 @@ use crate::store::db::sql::{Bind, Sql};
 pub use place::Place;
 pub use snapshot::Snapshot;
 
+pub mod history;
 mod place;
 mod snapshot;
 mod token;

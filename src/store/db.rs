@@ -74,6 +74,11 @@ impl Db {
         self.pool.get().await.map_err(no_connection)
     }
 
+    /// Runs several statements of the program's own, one after the other.
+    pub async fn script(&self, sql: &str) -> Result<()> {
+        self.connection().await?.batch_execute(sql).await.map_err(classify)
+    }
+
     /// Starts the session of one request.
     pub fn session(&self) -> Session {
         Session { db: self.clone(), statements: Arc::default(), notes: Arc::default() }

@@ -100,6 +100,24 @@ impl Redis {
         self.value::<()>(set.arg(format!("{PREFIX}{key}")).arg(value).arg("PX").arg(lifetime)).await;
     }
 
+    /// Keeps a value for this long unless there is one; whether it did, none while the server is down.
+    pub async fn claim(&self, key: &str, lifetime: Duration) -> Option<bool> {
+        let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        let mut set = cmd("SET");
+        set.arg(format!("{PREFIX}{key}")).arg("").arg("NX").arg("PX").arg(lifetime);
+        self.value::<Option<String>>(&set).await.map(|done| done.is_some())
+    }
+
+    /// Removes a value.
+    pub async fn remove(&self, key: &str) {
+        self.value::<()>(cmd("DEL").arg(format!("{PREFIX}{key}"))).await;
+    }
+
+    /// Whether there is one that answered when it was last asked.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Node(node) if !node.down.load(Ordering::Relaxed))
+    }
+
     /// What a command about a value answers; while the server is down, nothing and at once.
     async fn value<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
         let Self::Node(node) = self else { return None };

@@ -43,6 +43,7 @@ fn new_evidence(task: u32, score: f64) -> String {
 }
 
 /// A document, and writes with whether each touches its answer.
+#[allow(clippy::too_many_lines, reason = "cases are data")]
 fn cases() -> Vec<(&'static str, Vec<(String, bool)>)> {
     let set = |table: &str, values: &str, row: &str| format!("update {table} set {values} where {row}");
     vec![
