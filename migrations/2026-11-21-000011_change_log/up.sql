@@ -12,16 +12,19 @@ create table change_log (
     old_project_id uuid,
     keys jsonb not null default '{}',
     at timestamptz not null default statement_timestamp(),
-    -- The one index, because every statement pays for each: everybody reads in this order. And no CHECK: PostgreSQL
-    -- prepares them anew for every statement (a third of the cost of a row), and only the triggers below write here.
+    -- What is new is found by xid, and a large set is read by seq. No other index, because every statement pays for
+    -- each. And no CHECK: PostgreSQL prepares them anew for every statement (a third of the cost of a row), and only
+    -- the triggers below write here.
     primary key (xid, seq)
 );
+
+create index change_log_seq_idx on change_log (seq);
 
 comment on table change_log is
     'Every committed change of an entity, written by triggers in the transaction of the change.';
 comment on column change_log.xid is 'The transaction that made the change; not that of a savepoint in it.';
 comment on column change_log.seq is
-    'The order of the changes of one transaction. It says nothing about the order of transactions.';
+    'The order in which the changes were made: those of one transaction, and those of one row by whatever transactions, because who changes a row waits for who changed it before. It says nothing about the order of commits.';
 comment on column change_log.entity is 'The table that the row belongs to.';
 comment on column change_log.row_id is 'The row; null if the whole table was emptied.';
 comment on column change_log.op is 'What was done: insert, update, delete or truncate.';
@@ -46,6 +49,88 @@ comment on column change_log_pruned.xid is
 comment on column change_log_pruned.pruned_at is 'When changes were last removed; null if none were yet.';
 
 insert into change_log_pruned default values;
+
+-- How the log is read. A plan for these statements that was made while the log was small, or without statistics,
+-- must not become a scan of all of it for each look: so they are functions, with a planner that only has the indexes.
+
+create function change_log_highest(until pg_snapshot) returns xid8
+    language plpgsql stable
+    set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+    set plan_cache_mode = force_generic_plan
+as $$
+begin
+    return (select c.xid from change_log c
+        where c.xid < pg_snapshot_xmax(until) and pg_visible_in_snapshot(c.xid, until)
+        order by c.xid desc, c.seq desc limit 1);
+end
+$$;
+
+comment on function change_log_highest is 'The last transaction with changes that a snapshot sees.';
+
+create function change_log_set(since pg_snapshot, until pg_snapshot, most bigint) returns setof change_log
+    language plpgsql stable rows 100
+    set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+    set plan_cache_mode = force_generic_plan
+as $$
+begin
+    -- Those that the first snapshot saw running, and those that began later.
+    return query
+    (select x.* from pg_snapshot_xip(since) u (xid), lateral (
+        select c.* from change_log c where c.xid = u.xid order by c.xid, c.seq limit most) x
+    where pg_visible_in_snapshot(u.xid, until) limit most)
+    union all
+    (select c.* from change_log c where c.xid >= pg_snapshot_xmax(since) and c.xid < pg_snapshot_xmax(until)
+        and pg_visible_in_snapshot(c.xid, until) order by c.xid, c.seq limit most);
+end
+$$;
+
+comment on function change_log_set is
+    'The changes that one snapshot sees and an earlier one does not, in no order. If there are more, any of them: at least as many as asked for, and at most twice as many.';
+
+create function change_log_span(since pg_snapshot, until pg_snapshot, inout xid xid8, inout seq bigint, most bigint,
+        out low bigint, out high bigint)
+    language plpgsql stable
+    set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    first xid8 := xid;
+    after bigint := seq;
+begin
+    select c.xid, c.seq into xid, seq from change_log c
+    where (c.xid, c.seq) > (first, after) and c.xid >= pg_snapshot_xmax(since) and c.xid < pg_snapshot_xmax(until)
+    order by c.xid, c.seq offset most - 1 limit 1;
+    -- Not by the index on seq, which would begin with the oldest change there is.
+    select min(c.seq + 0), max(c.seq + 0) into low, high from change_log c
+    where (c.xid, c.seq) > (first, after) and c.xid >= pg_snapshot_xmax(since) and c.xid < pg_snapshot_xmax(until)
+        and (c.xid, c.seq) <= (coalesce(change_log_span.xid, pg_snapshot_xmax(until)), coalesce(change_log_span.seq, 0))
+        and pg_visible_in_snapshot(c.xid, until);
+end
+$$;
+
+comment on function change_log_span is
+    'Between which seqs a set lies, its transactions that the first snapshot saw running aside. It looks at some changes after a place in the order of xid and says up to where it came; null when that is all.';
+
+create function change_log_page(since pg_snapshot, until pg_snapshot, after bigint, low bigint, high bigint, most bigint)
+    returns setof change_log
+    language plpgsql stable rows 1000
+    set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+    set plan_cache_mode = force_generic_plan
+as $$
+begin
+    return query
+    (select x.* from pg_snapshot_xip(since) u (xid), lateral (
+        select c.* from change_log c where c.xid = u.xid and c.seq > after order by c.xid, c.seq limit most) x
+    where pg_visible_in_snapshot(u.xid, until))
+    union all
+    (select c.* from change_log c where c.seq > greatest(after, low - 1) and c.seq <= high
+        and c.xid >= pg_snapshot_xmax(since) and pg_visible_in_snapshot(c.xid, until) order by c.seq limit most)
+    order by seq limit most;
+end
+$$;
+
+comment on function change_log_page is
+    'The next changes of a set in the order of seq, its span being known.';
 
 -- One function per table with static statements: building JSON of whole rows, or SQL at run time, costs several
 -- times as much. The owner's rights, so that a program which may write evidence needs no right to this table.

@@ -87,7 +87,10 @@ impl Follower {
         }
         let until = join.as_ref().map(|(_, until)| until);
         let slice = if until == Some(&self.place.since) {
-            Slice { changes: Vec::new(), begin: self.place.since.clone(), place: self.place.clone() }
+            {
+                let begin = self.place.since.clone();
+                Slice { changes: Vec::new(), begin, span: None, place: self.place.clone() }
+            }
         } else {
             self.read(until).await?
         };

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use crate::changes::follower::Follower;
 use crate::config::{Config, DbOptions};
 use crate::error::{Code, Error, Result};
-use crate::model::change::{Change, Place, Slice, Snapshot, now, prune, read};
+use crate::model::change::{Change, Place, Slice, Snapshot, Span, Within, now, prune, read};
 use crate::store::db::Db;
 
 /// Changes of one batch at most. With [`KEPT`] it bounds what a slow consumer can make the process hold.
@@ -38,27 +38,30 @@ pub struct Batch {
     pub since: Arc<Snapshot>,
     /// The end of the set.
     pub until: Arc<Snapshot>,
-    /// In the order of xid and seq; those of one transaction follow each other, also over several batches.
+    /// In the order of seq: those of a transaction in its order, those of a row in the order in which it was
+    /// changed. Changes of transactions that ran at the same time alternate.
     pub changes: Vec<Change>,
     /// Whether this is the end of the set, so that everything that `until` sees has passed.
     pub complete: bool,
+    span: Option<Span>,
 }
 
 impl Batch {
     /// The batch that a slice is, and the place behind it.
     pub fn new(number: Option<u64>, slice: Slice) -> (Self, Place) {
         let (since, until, complete) = match &slice.place.within {
-            Some((until, _)) => (slice.place.since.clone(), until.clone(), false),
+            Some(within) => (slice.begin, within.until.clone(), false),
             None => (slice.begin, slice.place.since.clone(), true),
         };
-        (Self { number, since, until, changes: slice.changes, complete }, slice.place)
+        (Self { number, since, until, changes: slice.changes, complete, span: slice.span }, slice.place)
     }
 
     /// The place of a reader that has had the changes up to this one, counted from 0.
     pub fn place(&self, change: usize) -> Place {
         match self.changes.get(change) {
             Some(at) if !self.complete || change + 1 < self.changes.len() => {
-                Place { since: self.since.clone(), within: Some((self.until.clone(), (at.xid, at.seq))) }
+                let within = Within { until: self.until.clone(), after: at.seq, span: self.span };
+                Place { since: self.since.clone(), within: Some(within) }
             }
             _ => Place::after(self.until.clone()),
         }
@@ -262,11 +265,17 @@ impl Look<'_> {
         loop {
             let looked = Instant::now();
             let slice = in_time(read(&session, &place, None, PAGE)).await?;
-            if slice.changes.is_empty() && place.within.is_none() {
+            if slice.changes.is_empty() && place.within.is_none() && !slice.is_partial() {
                 self.arrived(looked, slice.place);
                 return Ok(());
             }
             let begun = *self.begun.get_or_insert(looked);
+            if slice.changes.is_empty() && slice.is_partial() {
+                // It is large, and its changes are still being looked for.
+                self.place = Some(slice.place.clone());
+                place = slice.place;
+                continue;
+            }
             self.seen = Some(looked);
             self.number += 1;
             let (batch, next) = Batch::new(Some(self.number), slice);

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::harness::{Database, SECRET, column, config, execute, sample_url, texts};
 
+mod order;
 mod readers;
 mod writers;
 
