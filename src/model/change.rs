@@ -67,7 +67,9 @@ pub struct Change {
     pub project_id: Option<Uuid>,
     /// The project that the row was moved out of.
     pub old_project_id: Option<Uuid>,
-    /// Foreign keys and filterable columns, and under `old` those that an update changed, as they were.
+    /// Foreign keys and the short columns that lists are filtered and ordered by; null for a list of texts that is
+    /// long. For an update also `changed`, the names of all columns that it changed (save `version` and
+    /// `updated_at`), and `old`, what of the keys it changed as it was.
     pub keys: Map<String, Value>,
     /// When its statement began.
     pub at: DateTime<Utc>,
