@@ -56,6 +56,7 @@ impl App {
         let graph = Graph::new(searcher.clone(), cursors, metrics.clone(), config.limits.clone());
         let access = Authenticator::new(access, &config, db.clone());
         let changes = Tail::new(&config, database_url, db.clone());
+        changes.count_in(&metrics)?;
         let health = Arc::default();
         Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, changes, health })
     }

@@ -1,7 +1,7 @@
 //! The tail: one reader of the change log per process, on a connection of its own. It passes what it reads on to the
 //! process as numbered batches and tells how far it has come, by snapshots (see ARCHITECTURE.md, "The change log").
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, broadcast, watch};
@@ -12,6 +12,7 @@ use crate::config::{Config, DbOptions};
 use crate::error::{Code, Error, Result};
 use crate::model::change::{Change, Place, Slice, Snapshot, Span, Within, now, prune, read};
 use crate::store::db::Db;
+use crate::telemetry::{Behind, ChangeMetrics, Kind, Metrics};
 
 /// Changes of one batch at most. With [`KEPT`] it bounds what a slow consumer can make the process hold.
 pub(super) const PAGE: usize = 1_000;
@@ -91,6 +92,7 @@ struct Shared {
     joining: Mutex<()>,
     contact: Mutex<Option<Instant>>,
     woken: Notify,
+    counts: OnceLock<ChangeMetrics>,
     idle: Duration,
     retention: Duration,
 }
@@ -106,9 +108,24 @@ impl Tail {
             joining: Mutex::default(),
             contact: Mutex::default(),
             woken: Notify::new(),
+            counts: OnceLock::new(),
             idle: config.change_poll(),
             retention: config.change_log_retention(),
         }))
+    }
+
+    /// Shows what it does among the metrics, from now on.
+    ///
+    /// Fails when it was asked to before, which is a fault of the program.
+    pub fn count_in(&self, metrics: &Metrics) -> Result<()> {
+        let (tail, begun) = (self.clone(), Instant::now());
+        metrics.pull(
+            "change_log_silence_seconds",
+            "Since the last look at the change log that PostgreSQL answered.",
+            Kind::Gauge,
+            move || tail.last_contact().unwrap_or(begun).elapsed().as_secs_f64(),
+        )?;
+        self.0.counts.set(metrics.changes.clone()).map_err(|_| Error::internal("the tail is counted twice"))
     }
 
     /// Follows the log and prunes it, until it is dropped.
@@ -169,6 +186,11 @@ impl Tail {
         (self.0.batches.subscribe(), self.reached())
     }
 
+    /// Counts a consumer as behind, until what comes back is dropped.
+    pub(super) fn behind(&self) -> Option<Behind> {
+        self.0.counts.get().map(ChangeMetrics::behind)
+    }
+
     pub(super) fn readers(&self) -> &Db {
         &self.0.readers
     }
@@ -210,8 +232,13 @@ impl Tail {
         loop {
             match prune(&session, self.0.retention, PRUNED_AT_ONCE).await {
                 Ok(0) => sleep(PRUNE_PAUSE).await,
-                // Leave room for the writers between two batches.
-                Ok(_) => sleep(BUSY).await,
+                Ok(count) => {
+                    if let Some(counts) = self.0.counts.get() {
+                        counts.pruned(count);
+                    }
+                    // Leave room for the writers between two batches.
+                    sleep(BUSY).await;
+                }
                 Err(error) => {
                     tracing::debug!(?error, "the change log cannot be pruned now");
                     sleep(PRUNE_PAUSE).await;
@@ -221,6 +248,9 @@ impl Tail {
     }
 
     fn publish(&self, batch: Batch, reached: Option<Reached>) {
+        if let Some(counts) = self.0.counts.get() {
+            counts.passed_on(batch.changes.iter().map(|change| change.at));
+        }
         let _held = held(&self.0.joining);
         // Nobody may be listening.
         drop(self.0.batches.send(Arc::new(batch)));

@@ -17,6 +17,10 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
+pub use changes::{Behind, ChangeMetrics};
+
+mod changes;
+
 /// Names of operations that are told apart; those that come later are counted together.
 const MAX_OPERATIONS: usize = 200;
 /// Bytes of a name that is told apart.
@@ -48,6 +52,8 @@ pub struct Metrics {
     pub indexed: IntGauge,
     /// Rows of evidence still to be indexed in this pass.
     pub to_index: IntGauge,
+    /// What passes of the change log. Clones count into the same values.
+    pub changes: ChangeMetrics,
     operations: RwLock<HashSet<Box<str>>>,
 }
 
@@ -138,6 +144,7 @@ impl Metrics {
             in_flight: add(all, gauge("requests_in_flight", "HTTP requests that are being answered."))?,
             indexed: add(all, gauge("index_rows", "Rows of evidence in the vector index."))?,
             to_index: add(all, gauge("index_pending_rows", "Rows of evidence still to be indexed."))?,
+            changes: ChangeMetrics::register(all)?,
             operations: RwLock::default(),
             registry,
         };

@@ -16,6 +16,7 @@ use evidence_gateway::model::cursor::CursorKey;
 use evidence_gateway::store::db::Db;
 use evidence_gateway::store::db::migrations::migrate;
 use evidence_gateway::store::postgres::{PostgresOptions, PrivatePostgres};
+use evidence_gateway::telemetry::Metrics;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 use crate::harness::{Database, SECRET, column, config, execute, sample_url, texts};
 
 mod order;
+mod program;
 mod readers;
 mod writers;
 
@@ -53,6 +55,13 @@ impl Running {
         let followed = tail.clone();
         let running = tokio::spawn(async move { followed.follow_log().await });
         Self { tail, db, running }
+    }
+
+    /// A metric of the tail, once it is counted.
+    fn metric(metrics: &Metrics, name: &str) -> String {
+        let name = format!("evidence_gateway_change_log_{name} ");
+        let text = metrics.text().unwrap();
+        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().to_owned()
     }
 
     async fn follow_all(&self) -> Follower {
@@ -343,6 +352,34 @@ async fn xid(conn: &mut AsyncPgConnection, query: &str) -> u64 {
     }
     let rows: Vec<Row> = diesel::sql_query(query).load(conn).await.unwrap();
     rows[0].xid.parse().unwrap()
+}
+
+/// Operators see what passes, who is behind and how long nothing was heard.
+#[tokio::test]
+async fn the_tail_counts_what_it_does() {
+    let database = Database::empty().await;
+    let url = &database.url;
+    writers::prepare(url).await;
+    let running = Running::start(url).await;
+    let metrics = Metrics::new().unwrap();
+    running.tail.count_in(&metrics).unwrap();
+    assert!(running.tail.count_in(&metrics).is_err());
+    let mut follower = running.follow_all().await;
+    let last = Uuid::now_v7();
+    // Two of the projects were there before.
+    let following =
+        tokio::spawn(async move { (collect(&mut follower, last, Duration::ZERO).await.0, follower) });
+    while Running::metric(&metrics, "readers_behind") == "0" {
+        tokio::task::yield_now().await;
+    }
+    execute(url, &format!("begin; {}; {}; commit", writers::many_evidences(4), evidence(last, 0))).await;
+    let (changes, follower) = following.await.unwrap();
+    assert_eq!(changes.len(), 7);
+    let values = ["changes_total", "age_seconds_count", "batches_total", "pruned_total"];
+    assert_eq!(values.map(|name| Running::metric(&metrics, name)), ["5", "5", "1", "0"]);
+    drop(follower);
+    assert_eq!(Running::metric(&metrics, "readers_behind"), "0");
+    assert!(Running::metric(&metrics, "silence_seconds").parse::<f64>().unwrap() < 5.0);
 }
 
 /// What the triggers say of a row: its project, what lists are filtered by, and what of it was changed.
