@@ -17,6 +17,10 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
+pub use changes::{Behind, ChangeMetrics};
+
+mod changes;
+
 /// Names of operations that are told apart; those that come later are counted together.
 const MAX_OPERATIONS: usize = 200;
 /// Bytes of a name that is told apart.
@@ -50,6 +54,8 @@ pub struct Metrics {
     pub to_index: IntGauge,
     /// Times that the tail of the change log was waited for in vain.
     pub consistency_timeouts: IntCounter,
+    /// What passes of the change log. Clones count into the same values.
+    pub changes: ChangeMetrics,
     operations: RwLock<HashSet<Box<str>>>,
 }
 
@@ -141,6 +147,7 @@ impl Metrics {
                     "Requests for which the change log was not read in time.",
                 ),
             )?,
+            changes: ChangeMetrics::register(all)?,
             operations: RwLock::default(),
             registry,
         };

@@ -4,27 +4,28 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use diesel::QueryableByName;
-use diesel::sql_types::Text;
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use chrono::{DateTime, Utc};
+use diesel_async::SimpleAsyncConnection;
 use evidence_gateway::changes::follower::Follower;
 use evidence_gateway::changes::tail::Tail;
 use evidence_gateway::error::Code;
-use evidence_gateway::model::change::{Change, Op, Place, Snapshot, now, oldest, prune, read};
+use evidence_gateway::model::change::{Change, Op, Place, Snapshot, oldest, prune};
 use evidence_gateway::model::cursor::CursorKey;
 use evidence_gateway::store::db::Db;
-use evidence_gateway::store::db::migrations::migrate;
-use evidence_gateway::store::postgres::{PostgresOptions, PrivatePostgres};
 use evidence_gateway::store::redis::Redis;
+use evidence_gateway::telemetry::Metrics;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::harness::{Database, SECRET, column, config, execute, sample_url, texts};
 
+mod crashes;
+mod order;
+mod program;
 mod readers;
 mod writers;
 
@@ -52,6 +53,13 @@ impl Running {
         let followed = tail.clone();
         let running = tokio::spawn(async move { followed.follow_log().await });
         Self { tail, db, running }
+    }
+
+    /// A metric of the tail, once it is counted.
+    fn metric(metrics: &Metrics, name: &str) -> String {
+        let name = format!("evidence_gateway_change_log_{name} ");
+        let text = metrics.text().unwrap();
+        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().to_owned()
     }
 
     async fn follow_all(&self) -> Follower {
@@ -235,87 +243,32 @@ async fn a_cursor_that_is_too_old_or_forged_is_refused() {
     }
 }
 
-/// PostgreSQL is restarted while everybody writes and reads.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_of_the_database_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    // One that keeps what it has committed, as the log is no more durable than the commits that it tells of.
-    let mut postgres = PrivatePostgres::start(PostgresOptions::kept(dir.path())).await.unwrap();
-    let url = postgres.database_url();
-    migrate(&url).await.unwrap();
-    writers::prepare(&url).await;
-    let running = Running::start(&url).await;
+/// Operators see what passes, who is behind and how long nothing was heard.
+#[tokio::test]
+async fn the_tail_counts_what_it_does() {
+    let database = Database::empty().await;
+    let url = &database.url;
+    writers::prepare(url).await;
+    let running = Running::start(url).await;
+    let metrics = Metrics::new().unwrap();
+    running.tail.count_in(&metrics).unwrap();
+    assert!(running.tail.count_in(&metrics).is_err());
     let mut follower = running.follow_all().await;
     let last = Uuid::now_v7();
-    let following = tokio::spawn(async move { collect(&mut follower, last, Duration::ZERO).await.0 });
-    let reader = {
-        let url = url.clone();
-        tokio::task::spawn_blocking(move || Reader::steady(&url).read_until(last))
-    };
-    for crash in [true, false] {
-        let writers = Writers::start(&url, Duration::from_millis(1_000));
-        writers.finish().await;
-        if crash {
-            let pid = postgres.pid().unwrap().to_string();
-            assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
-        }
-        postgres.restart().await.unwrap();
+    // Two of the projects were there before.
+    let following =
+        tokio::spawn(async move { (collect(&mut follower, last, Duration::ZERO).await.0, follower) });
+    while Running::metric(&metrics, "readers_behind") == "0" {
+        tokio::task::yield_now().await;
     }
-    let restarted = Instant::now();
-    execute(&url, &evidence(last, 0)).await;
-    let changes = following.await.unwrap();
-    println!("followed again after {:?}", restarted.elapsed());
-    // The look that found it may have begun, and waited for the server, before.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(running.tail.last_contact().unwrap() > restarted);
-    let ledger = writers::ledger(&url).await;
-    writers::compare(&ledger, &changes.iter().map(plain).collect::<Vec<_>>(), last);
-    let lines: Vec<_> = reader.await.unwrap().lines.into_iter().map(|line| line.change).collect();
-    writers::compare(&ledger, &lines, last);
-    postgres.stop().await.unwrap();
-}
-
-/// Numbers of transactions that never reached the disk are given out again after a crash. Who took them for seen
-/// would miss what commits under them next.
-#[tokio::test]
-async fn a_crash_that_gives_numbers_out_again_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut postgres = PrivatePostgres::start(PostgresOptions::kept(dir.path())).await.unwrap();
-    let url = postgres.database_url();
-    migrate(&url).await.unwrap();
-    writers::prepare(&url).await;
-    execute(&url, &evidence(Uuid::now_v7(), 0)).await;
-    let options = config(&[]).db_options();
-    let db = Db::connect(&url, &options).await.unwrap();
-    let before = now(&db.session()).await.unwrap();
-    let mut conn = AsyncPgConnection::establish(&url).await.unwrap();
-    for _ in 0..40 {
-        xid(&mut conn, "select pg_current_xact_id()::text as xid").await;
-    }
-    let raw: Snapshot = column(&url, "select pg_current_snapshot()::text").await[0].parse().unwrap();
-    let after = now(&db.session()).await.unwrap();
-    let looked = read(&db.session(), &Place::after(Arc::new(before.clone())), None, 10).await.unwrap();
-    let pid = postgres.pid().unwrap().to_string();
-    assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
-    postgres.restart().await.unwrap();
-    let id = Uuid::now_v7();
-    execute(&url, &evidence(id, 0)).await;
-    for place in [Place::after(Arc::new(before)), Place::after(Arc::new(after)), looked.place] {
-        let found = read(&db.session(), &place, None, 10).await.unwrap().changes;
-        assert_eq!(found.iter().map(|change| change.id).collect::<Vec<_>>(), [Some(id)], "{place:?}");
-        assert!(raw.sees(found[0].xid), "this PostgreSQL gives no number out again: {raw} {}", found[0].xid);
-    }
-    postgres.stop().await.unwrap();
-}
-
-async fn xid(conn: &mut AsyncPgConnection, query: &str) -> u64 {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        xid: String,
-    }
-    let rows: Vec<Row> = diesel::sql_query(query).load(conn).await.unwrap();
-    rows[0].xid.parse().unwrap()
+    execute(url, &format!("begin; {}; {}; commit", writers::many_evidences(4), evidence(last, 0))).await;
+    let (changes, follower) = following.await.unwrap();
+    assert_eq!(changes.len(), 7);
+    let values = ["changes_total", "age_seconds_count", "batches_total", "pruned_total"];
+    assert_eq!(values.map(|name| Running::metric(&metrics, name)), ["5", "5", "1", "0"]);
+    drop(follower);
+    assert_eq!(Running::metric(&metrics, "readers_behind"), "0");
+    assert!(Running::metric(&metrics, "silence_seconds").parse::<f64>().unwrap() < 5.0);
 }
 
 /// What the triggers say of a row: its project, what lists are filtered by, and what of it was changed.
@@ -326,7 +279,7 @@ async fn a_change_says_what_readers_need() {
     writers::prepare(url).await;
     let running = Running::start(url).await;
     let mut follower = running.follow_all().await;
-    let (task, row, other, last) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    let [task, row, second, other, last] = [(); 5].map(|()| Uuid::now_v7());
     execute(
         url,
         &format!(
@@ -334,13 +287,19 @@ async fn a_change_says_what_readers_need() {
              insert into tasks (id, project_id, title, intent) values ('{task}', '{PROJECT}', 't', 'i');
              insert into task_results (task_id, result_type, content) values ('{task}', 'text', '{{}}');
              {};
+             {};
              update evidence set task_id = '{task}', credibility_score = 0.25 where id = '{row}';
-             update evidence set content = 'longer' where id = '{row}';
+             update evidence set content = 'longer', title = 'Longer' where id = '{row}';
              update evidence set project_id = '{other}', deleted_at = now() where id = '{row}';
+             insert into evidence_relations (from_evidence_id, to_evidence_id, kind) values ('{second}', '{row}', 'related');
+             update evidence set tags = '{{a,b}}', expires_at = '2030-01-02T03:04:05Z' where id = '{second}';
+             update evidence set tags = array(select 'a tag that is long ' || n from generate_series(10, 99) n)
+                 where id = '{second}';
              delete from tasks where id = '{task}';
              truncate investigations;
              {}",
             evidence(row, 0),
+            evidence(second, 0),
             evidence(last, 0)
         ),
     )
@@ -351,19 +310,35 @@ async fn a_change_says_what_readers_need() {
     let results = of("task_results");
     assert_eq!((results[0].op, results[0].project_id), (Op::Insert, project));
     assert_eq!((results[1].op, &results[1].keys["task_id"]), (Op::Delete, &Value::from(task.to_string())));
-    let row: Vec<_> = of("evidence").into_iter().filter(|change| change.id == Some(row)).collect();
+    let of_row =
+        |id| of("evidence").into_iter().filter(move |change| change.id == Some(id)).collect::<Vec<_>>();
+    let (row, second) = (of_row(row), of_row(second));
     assert_eq!((row[0].op, row[0].project_id, row[0].keys.get("old")), (Op::Insert, project, None));
-    assert_eq!(row[1].keys["old"], serde_json::json!({"task_id": null, "credibility_score": 0.5}));
+    let update = |change: &Change| (change.keys["changed"].clone(), change.keys["old"].clone());
+    let expected =
+        (json!(["task_id", "credibility_score"]), json!({"task_id": null, "credibility_score": 0.5}));
+    assert_eq!(update(row[1]), expected);
     assert_eq!((&row[1].keys["version"], &row[1].keys["credibility_score"]), (&2.into(), &0.25.into()));
-    assert_eq!((row[2].op, row[2].keys.get("old")), (Op::Update, None));
+    assert_eq!((row[2].op, update(row[2])), (Op::Update, (json!(["title", "content"]), json!({}))));
     assert_eq!((row[3].project_id, row[3].old_project_id), (Some(other), project));
-    assert_eq!(row[3].keys["old"], serde_json::json!({"deleted": false}));
+    assert_eq!(update(row[3]), (json!(["project_id", "deleted_at"]), json!({"deleted": false})));
     // Its task is gone: "on delete set null".
-    assert_eq!(row[4].keys["old"], serde_json::json!({"task_id": task}));
+    assert_eq!(update(row[4]), (json!(["task_id"]), json!({"task_id": task})));
+    let related = &of("evidence_relations")[0];
+    assert_eq!((related.project_id, &related.keys["to_project_id"]), (project, &json!(other)));
+    // A short list of texts is there and a long one is not.
+    assert_eq!(second[1].keys["tags"], json!(["a", "b"]));
+    let expires = second[1].keys["expires_at"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+    assert_eq!(expires.timestamp(), 1_893_553_445);
+    assert_eq!(update(second[1]), (json!(["tags", "expires_at"]), json!({"tags": [], "expires_at": null})));
+    assert_eq!(
+        (&second[2].keys["tags"], update(second[2])),
+        (&Value::Null, (json!(["tags"]), json!({"tags": ["a", "b"]})))
+    );
     let emptied = of("investigations");
     assert_eq!((emptied[0].op, emptied[0].id), (Op::Truncate, None));
     let longest = changes.iter().map(|change| Value::Object(change.keys.clone()).to_string().len()).max();
-    assert!(longest < Some(1_000), "{longest:?}");
+    assert!(longest < Some(1_200), "{longest:?}");
 }
 
 /// Every entity of the graph is in the log: with four triggers each.
@@ -388,6 +363,14 @@ async fn every_entity_is_logged() {
         "processed_messages",
     ];
     assert_eq!(without, plumbing);
+    // And an update of any column is named: a column that is added later needs its function made anew.
+    let unnamed = "select c.relname || '.' || a.attname from pg_class c
+        join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        join pg_proc p on p.proname = 'log_' || c.relname
+        where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
+            and a.attname not in ('id', 'version', 'updated_at', 'content_hash')
+            and strpos(p.prosrc, format(' then %L end', a.attname)) = 0 order by 1";
+    assert_eq!(column(&sample_url(), unnamed).await, [""; 0]);
 }
 
 fn snapshots() -> impl Strategy<Value = (u64, u64, Vec<u64>)> {
