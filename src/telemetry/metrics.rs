@@ -8,10 +8,10 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, proto,
 };
 use serde_json::{Map, Value, json};
 
@@ -48,6 +48,13 @@ pub struct Metrics {
     pub indexed: IntGauge,
     /// Rows of evidence still to be indexed in this pass.
     pub to_index: IntGauge,
+    /// Whether this process records changes: 1 in one process of all.
+    pub recording: IntGauge,
+    /// Seconds since the oldest change that this process knows of and has not recorded.
+    pub recorder_lag: Gauge,
+    /// How often changes were pruned before they were recorded.
+    pub recorder_gaps: IntCounter,
+    recorder_rows: IntCounterVec,
     operations: RwLock<HashSet<Box<str>>>,
 }
 
@@ -138,6 +145,22 @@ impl Metrics {
             in_flight: add(all, gauge("requests_in_flight", "HTTP requests that are being answered."))?,
             indexed: add(all, gauge("index_rows", "Rows of evidence in the vector index."))?,
             to_index: add(all, gauge("index_pending_rows", "Rows of evidence still to be indexed."))?,
+            recording: add(all, gauge("recorder_active", "Whether this process records changes."))?,
+            recorder_lag: add(
+                all,
+                Gauge::with_opts(opts(
+                    "recorder_lag_seconds",
+                    "Age of the oldest change that is not recorded.",
+                )),
+            )?,
+            recorder_gaps: add(
+                all,
+                IntCounter::with_opts(opts("recorder_gaps_total", "Gaps in what is recorded.")),
+            )?,
+            recorder_rows: add(
+                all,
+                IntCounterVec::new(opts("recorder_rows_total", "Rows recorded of changes."), &["kind"]),
+            )?,
             operations: RwLock::default(),
             registry,
         };
@@ -147,7 +170,7 @@ impl Metrics {
         let start =
             Opts::new("process_start_time_seconds", "When the gateway started, in seconds since 1970.");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        add(&metrics.registry, prometheus::Gauge::with_opts(start))?.set(now.as_secs_f64());
+        add(&metrics.registry, Gauge::with_opts(start))?.set(now.as_secs_f64());
         Ok(metrics)
     }
 
@@ -183,6 +206,11 @@ impl Metrics {
     /// Counts something that was refused for going beyond a limit.
     pub fn refused(&self, limit: &'static str) {
         self.refusals.with_label_values(&[limit]).inc();
+    }
+
+    /// Counts rows that were recorded of changes: `audit` or `activity`.
+    pub fn recorded(&self, kind: &'static str, rows: usize) {
+        self.recorder_rows.with_label_values(&[kind]).inc_by(u64::try_from(rows).unwrap_or_default());
     }
 
     /// The name itself while there are not too many.
@@ -296,7 +324,7 @@ impl Collector for Pulled {
                 family.set_field_type(MetricType::COUNTER);
             }
             Kind::Gauge => {
-                let mut gauge = Gauge::default();
+                let mut gauge = proto::Gauge::default();
                 gauge.set_value((self.value)());
                 metric.set_gauge(gauge);
                 family.set_field_type(MetricType::GAUGE);
