@@ -28,7 +28,8 @@ mod sentence;
 /// What is done to so many rows of a table by one transaction of another program is audited row by row, and what is
 /// done to more as a whole.
 pub const MAX_AUDITED: i64 = 100;
-/// What is done to so many rows of a table and a project by one transaction is told row by row.
+/// What is done to so many rows of a table by one transaction is told row by row, and what is done to more project by
+/// project.
 pub const MAX_TOLD: i64 = 10;
 /// Who holds this advisory lock records.
 pub const RECORDING: i64 = 0x0065_6763_6c72_6563;
@@ -197,13 +198,11 @@ impl<'a> Batch<'a> {
     fn plan(&mut self, changes: &[&'a Change], totals: &HashMap<u64, Totals>) {
         for change in changes {
             let Some(totals) = totals.get(&change.xid) else { continue };
+            let (of_table, of_kind) = totals.of(change);
             if !self.entries.authors.contains_key(&change.xid) {
-                let count =
-                    totals.tables.get(&(change.entity.clone(), change.op)).copied().unwrap_or_default();
-                self.plan_audit(change, count);
+                self.plan_audit(change, of_table);
             }
-            let count = totals.kinds.get(&Kind::of(change)).copied().unwrap_or_default();
-            self.plan_activity(change, count);
+            self.plan_activity(change, of_table.rows > MAX_TOLD, of_kind);
         }
     }
 
@@ -221,8 +220,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn plan_activity(&mut self, change: &'a Change, count: Count) {
-        if count.rows > MAX_TOLD || change.op == Op::Truncate {
+    fn plan_activity(&mut self, change: &'a Change, many: bool, count: Count) {
+        if many || change.op == Op::Truncate {
             let event = bulk_event_type(&change.entity, change.op);
             let created = bulk_event_type(&change.entity, Op::Insert);
             let told =
@@ -296,7 +295,11 @@ impl<'a> Batch<'a> {
         let (Told::One { change, event, .. } | Told::Many { change, event, .. }) = told;
         let author = self.entries.authors.get(&change.xid);
         let actor = self.actor(author);
-        let mut metadata = json!({"at": change.at, "external": author.is_none()});
+        let mut metadata = json!({
+            "at": change.at,
+            "transaction": change.xid.to_string(),
+            "external": author.is_none(),
+        });
         let (title, id) = match told {
             Told::One { text, .. } => (fill(&actor, text, change, &self.names), change.id),
             Told::Many { count, .. } => {

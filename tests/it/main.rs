@@ -9,6 +9,7 @@ mod import;
 
 mod audit;
 mod changes;
+mod recorder;
 
 mod cases;
 mod http;

@@ -79,6 +79,13 @@ pub(super) struct Totals {
 }
 
 impl Totals {
+    /// How much was done to the table of a change in the same way, and how much of that in the same project.
+    pub(super) fn of(&self, change: &Change) -> (Count, Count) {
+        let table = self.tables.get(&(change.entity.clone(), change.op));
+        let kind = self.kinds.get(&Kind::of(change));
+        (table.copied().unwrap_or_default(), kind.copied().unwrap_or_default())
+    }
+
     pub(super) fn add(&mut self, kind: Kind, count: Count, last: i64) {
         self.last = self.last.max(last);
         self.tables.entry((kind.entity.clone(), kind.op)).or_default().add(count);

@@ -45,14 +45,19 @@ pub(super) static NOUNS: &[Noun] = &[
     noun("workflows", ["workflow", "a workflow", "workflows"], "name", "project_id"),
     noun("agents", ["agent", "an agent", "agents"], "name", ""),
     noun("users", ["", "a person", "people"], "display_name", ""),
-    noun("task_comments", ["", "", "comments on tasks"], "", ""),
-    noun("task_results", ["", "", "results of tasks"], "", ""),
-    noun("task_attachments", ["", "", "files of tasks"], "", ""),
-    noun("evidence_relations", ["", "", "relations between pieces of evidence"], "", ""),
-    noun("evidence_chain_links", ["", "", "links of chains"], "", ""),
-    noun("project_members", ["", "", "members of the project"], "", ""),
-    noun("investigations", ["", "", "investigations"], "", ""),
-    noun("workflow_executions", ["", "", "runs of workflows"], "", ""),
+    noun("task_comments", ["", "a comment on a task", "comments on tasks"], "", ""),
+    noun("task_results", ["", "a result of a task", "results of tasks"], "", ""),
+    noun("task_attachments", ["", "a file of a task", "files of tasks"], "", ""),
+    noun(
+        "evidence_relations",
+        ["", "a relation between pieces of evidence", "relations between pieces of evidence"],
+        "",
+        "",
+    ),
+    noun("evidence_chain_links", ["", "a link of a chain", "links of chains"], "", ""),
+    noun("project_members", ["", "a member of the project", "members of the project"], "", ""),
+    noun("investigations", ["", "an investigation", "investigations"], "", ""),
+    noun("workflow_executions", ["", "a run of a workflow", "runs of workflows"], "", ""),
 ];
 
 /// What is told, and how: by the first of the sentences whose rows the change names. `{table:key}` stands for a row,
@@ -169,16 +174,18 @@ pub(super) fn fill(actor: &str, text: &'static str, change: &Change, names: &Nam
     beginning(&sentence, MAX_SENTENCE)
 }
 
-/// The sentence for many rows.
+/// The sentence for many rows, of which so many are of one project.
 pub(super) fn bulk(actor: &str, table: &str, op: Op, count: i64) -> String {
-    let what = NOUNS.iter().find(|noun| noun.table == table).map_or("rows", |noun| noun.many);
-    let verb = match op {
-        Op::Insert => "added",
-        Op::Update => "changed",
-        Op::Delete => "deleted",
-        Op::Truncate => return beginning(&format!("{actor} deleted all {what}"), MAX_SENTENCE),
+    let noun = NOUNS.iter().find(|noun| noun.table == table);
+    let (one, many) = noun.map_or(("a row", "rows"), |noun| (noun.one, noun.many));
+    let what = if count == 1 { one.to_owned() } else { format!("{} {many}", grouped(count)) };
+    let done = match op {
+        Op::Insert => format!("added {what}"),
+        Op::Update => format!("changed {what}"),
+        Op::Delete => format!("deleted {what}"),
+        Op::Truncate => format!("deleted all {many}"),
     };
-    beginning(&format!("{actor} {verb} {} {what}", grouped(count)), MAX_SENTENCE)
+    beginning(&format!("{actor} {done}"), MAX_SENTENCE)
 }
 
 fn blanks(text: &'static str) -> impl Iterator<Item = &'static str> {
