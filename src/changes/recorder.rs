@@ -35,7 +35,7 @@ pub async fn run(app: App) {
             tracing::warn!(?error, "changes cannot be recorded; trying again until they can");
             failing = true;
         }
-        app.metrics.recording.set(0);
+        app.metrics.recorder.active.set(0);
         show_lag(&app, waiting);
         sleep(RETRY).await;
     }
@@ -45,11 +45,11 @@ pub async fn run(app: App) {
 async fn lead(app: &App, waiting: &mut Option<DateTime<Utc>>, failing: &mut bool) -> Result<Infallible> {
     let mut lock = app.db.session_lock(RECORDING).await?;
     while !lock.take().await? {
-        *waiting = None;
+        (*waiting, *failing) = (None, false);
         show_lag(app, None);
         sleep(WAIT).await;
     }
-    app.metrics.recording.set(1);
+    app.metrics.recorder.active.set(1);
     let mut recorder = Recorder::open(app).await?;
     let mut checked = Instant::now();
     loop {
@@ -77,7 +77,7 @@ async fn lead(app: &App, waiting: &mut Option<DateTime<Utc>>, failing: &mut bool
 
 fn show_lag(app: &App, waiting: Option<DateTime<Utc>>) {
     let lag = waiting.and_then(|since| (Utc::now() - since).to_std().ok()).unwrap_or_default();
-    app.metrics.recorder_lag.set(lag.as_secs_f64());
+    app.metrics.recorder.lag.set(lag.as_secs_f64());
 }
 
 /// The one who records.
@@ -95,7 +95,7 @@ impl Recorder {
     async fn open(app: &App) -> Result<Self> {
         let session = app.db.session();
         let saved = Saved::load(&session).await?;
-        Ok(Self::at(app, session, saved)?)
+        Self::at(app, session, saved)
     }
 
     fn at(app: &App, session: Session, saved: Saved) -> Result<Self> {
@@ -118,8 +118,8 @@ impl Recorder {
         let place = self.follower.place();
         let scope = (whole, &mut self.unfinished);
         let recorded = record(&self.session, &self.saved, place, &batch.changes, scope).await?;
-        app.metrics.recorded("audit", recorded.audited);
-        app.metrics.recorded("activity", recorded.told);
+        app.metrics.recorder.wrote("audit", recorded.audited);
+        app.metrics.recorder.wrote("activity", recorded.told);
         (self.saved, self.saved_at) = (recorded.saved, Instant::now());
         Ok(())
     }
@@ -127,7 +127,7 @@ impl Recorder {
     async fn skip_gap(&mut self, app: &App) -> Result<()> {
         let saved = skip_gap(&self.session, &self.saved).await?;
         tracing::error!("changes were pruned before they were recorded; the audit log says where the gap is");
-        app.metrics.recorder_gaps.inc();
+        app.metrics.recorder.gaps.inc();
         *self = Self::at(app, self.session.clone(), saved)?;
         Ok(())
     }

@@ -277,6 +277,9 @@ impl<'a> Batch<'a> {
             let event = bulk_event_type(&change.entity, change.op);
             return entry(&event, action, (EXTERNAL, &resource), data);
         }
+        if let Some(changed) = change.keys.get("changed") {
+            data["changed"] = changed.clone();
+        }
         let mut entry = entry(&event_type(change), action, (EXTERNAL, &resource), data);
         let id = |id: Option<Uuid>| Value::from(id.map(|id| id.to_string()));
         entry.insert("resource_id", id(change.id));
@@ -294,7 +297,8 @@ impl<'a> Batch<'a> {
     fn activity(&self, told: &Told<'_>) -> Row {
         let (Told::One { change, event, .. } | Told::Many { change, event, .. }) = told;
         let author = self.entries.authors.get(&change.xid);
-        let actor = self.actor(author);
+        let visibility = visibility(event);
+        let actor = self.actor(author, visibility);
         let mut metadata = json!({
             "at": change.at,
             "transaction": change.xid.to_string(),
@@ -319,13 +323,14 @@ impl<'a> Batch<'a> {
             ("title", title.into()),
             ("resource_type", resource_type(&change.entity).into()),
             ("resource_id", text(id)),
-            ("visibility", visibility(event).into()),
+            ("visibility", visibility.into()),
             ("metadata", metadata),
         ])
     }
 
-    /// Who did it, at the beginning of a sentence.
-    fn actor(&self, author: Option<&Author>) -> String {
+    /// Who did it, at the beginning of a sentence. People are known to those who share a project with them, and not to
+    /// everybody.
+    fn actor(&self, author: Option<&Author>, visibility: &str) -> String {
         let Some(author) = author else { return "Another program".to_owned() };
         let name = |table, id: Option<Uuid>| Some(self.names.get(&(table, id?))?.text.clone());
         let agent = || Some(format!("Agent {}", name("agents", author.agent_id)?));
@@ -333,13 +338,17 @@ impl<'a> Batch<'a> {
             "import" => Some("An import".to_owned()),
             other => Some(format!("Service {}", sentence::line(other, sentence::MAX_NAME))),
         };
-        name("users", author.user_id).or_else(agent).or_else(service).unwrap_or_else(|| "Somebody".to_owned())
+        let user = author.user_id.filter(|_| visibility != "public");
+        name("users", user).or_else(agent).or_else(service).unwrap_or_else(|| "Somebody".to_owned())
     }
 }
 
+/// By column.
+type Values = Map<String, Value>;
+
 /// What the log has of a row's values, before and after. A new row has nothing to say of what is null in it.
-fn values(change: &Change) -> (Option<Map<String, Value>>, Option<Map<String, Value>>) {
-    let columns = || change.keys.iter().filter(|(column, _)| *column != "old");
+fn values(change: &Change) -> (Option<Values>, Option<Values>) {
+    let columns = || change.keys.iter().filter(|(column, _)| !["old", "changed"].contains(&column.as_str()));
     let said =
         || columns().filter(|(_, value)| !value.is_null()).map(|(c, v)| (c.clone(), v.clone())).collect();
     match change.op {
@@ -349,7 +358,7 @@ fn values(change: &Change) -> (Option<Map<String, Value>>, Option<Map<String, Va
         Op::Update => {
             let mut old = change.keys.get("old").and_then(Value::as_object).cloned().unwrap_or_default();
             let after = columns().filter(|(column, _)| old.contains_key(*column));
-            let mut new: Map<_, _> = after.map(|(column, value)| (column.clone(), value.clone())).collect();
+            let mut new: Values = after.map(|(column, value)| (column.clone(), value.clone())).collect();
             if let Some(project) = change.old_project_id {
                 old.insert("project_id".to_owned(), project.to_string().into());
                 new.insert("project_id".to_owned(), json!(change.project_id));

@@ -48,13 +48,8 @@ pub struct Metrics {
     pub indexed: IntGauge,
     /// Rows of evidence still to be indexed in this pass.
     pub to_index: IntGauge,
-    /// Whether this process records changes: 1 in one process of all.
-    pub recording: IntGauge,
-    /// Seconds since the oldest change that this process knows of and has not recorded.
-    pub recorder_lag: Gauge,
-    /// How often changes were pruned before they were recorded.
-    pub recorder_gaps: IntCounter,
-    recorder_rows: IntCounterVec,
+    /// What comes of changes.
+    pub recorder: RecorderMetrics,
     operations: RwLock<HashSet<Box<str>>>,
 }
 
@@ -71,6 +66,36 @@ pub struct Operation<'a> {
     pub took: Duration,
     /// Statements that it cost.
     pub statements: u32,
+}
+
+/// What is recorded of changes.
+pub struct RecorderMetrics {
+    /// Whether this process does it: 1 in one process of all.
+    pub active: IntGauge,
+    /// Seconds since the oldest change that this process knows of and has not recorded.
+    pub lag: Gauge,
+    /// How often changes were pruned before they were recorded.
+    pub gaps: IntCounter,
+    rows: IntCounterVec,
+}
+
+impl RecorderMetrics {
+    fn register(all: &Registry) -> prometheus::Result<Self> {
+        let lag = opts("recorder_lag_seconds", "Age of the oldest change that is not recorded.");
+        let gaps = opts("recorder_gaps_total", "Times that changes were pruned before they were recorded.");
+        let rows = opts("recorder_rows_total", "Rows written of changes.");
+        Ok(Self {
+            active: add(all, gauge("recorder_active", "Whether this process records changes."))?,
+            lag: add(all, Gauge::with_opts(lag))?,
+            gaps: add(all, IntCounter::with_opts(gaps))?,
+            rows: add(all, IntCounterVec::new(rows, &["kind"]))?,
+        })
+    }
+
+    /// Counts rows that were written: of the kind `audit` or `activity`.
+    pub fn wrote(&self, kind: &'static str, rows: usize) {
+        self.rows.with_label_values(&[kind]).inc_by(u64::try_from(rows).unwrap_or_default());
+    }
 }
 
 /// How a value develops.
@@ -145,22 +170,7 @@ impl Metrics {
             in_flight: add(all, gauge("requests_in_flight", "HTTP requests that are being answered."))?,
             indexed: add(all, gauge("index_rows", "Rows of evidence in the vector index."))?,
             to_index: add(all, gauge("index_pending_rows", "Rows of evidence still to be indexed."))?,
-            recording: add(all, gauge("recorder_active", "Whether this process records changes."))?,
-            recorder_lag: add(
-                all,
-                Gauge::with_opts(opts(
-                    "recorder_lag_seconds",
-                    "Age of the oldest change that is not recorded.",
-                )),
-            )?,
-            recorder_gaps: add(
-                all,
-                IntCounter::with_opts(opts("recorder_gaps_total", "Gaps in what is recorded.")),
-            )?,
-            recorder_rows: add(
-                all,
-                IntCounterVec::new(opts("recorder_rows_total", "Rows recorded of changes."), &["kind"]),
-            )?,
+            recorder: RecorderMetrics::register(all)?,
             operations: RwLock::default(),
             registry,
         };
@@ -206,11 +216,6 @@ impl Metrics {
     /// Counts something that was refused for going beyond a limit.
     pub fn refused(&self, limit: &'static str) {
         self.refusals.with_label_values(&[limit]).inc();
-    }
-
-    /// Counts rows that were recorded of changes: `audit` or `activity`.
-    pub fn recorded(&self, kind: &'static str, rows: usize) {
-        self.recorder_rows.with_label_values(&[kind]).inc_by(u64::try_from(rows).unwrap_or_default());
     }
 
     /// The name itself while there are not too many.

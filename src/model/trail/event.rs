@@ -69,6 +69,7 @@ fn update(change: &Change) -> Cow<'static, str> {
         "tasks" if was("assigned_user_id") || was("assigned_agent_id") => "assigned".into(),
         "evidence" if was("verified") => if is("verified") { "verified" } else { "unverified" }.into(),
         "evidence" if was("credibility_score") => "rated".into(),
+        "evidence" if was("expires_at") => "expired".into(),
         "evidence_chains" if was("status") && status == "open" => "reopened".into(),
         "evidence_chains" if was("status") => status.into(),
         _ if was("status") => "status_changed".into(),

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::sentence::{MAX_NAME, NOUNS, Name, Names, line};
@@ -49,9 +50,13 @@ impl Kind {
     }
 }
 
-/// Whether the log knows what was changed. It does not know of columns that nobody filters by.
+/// Whether the log knows of anything that was changed: an update may have touched the version alone, or, where the
+/// log does not name what changed, only columns that nobody filters by.
 pub(super) fn says_what(change: &Change) -> bool {
-    change.op != Op::Update || change.keys.contains_key("old") || change.old_project_id.is_some()
+    let changed = change.keys.get("changed").and_then(Value::as_array).map(|names| !names.is_empty());
+    change.op != Op::Update
+        || change.old_project_id.is_some()
+        || changed.unwrap_or_else(|| change.keys.contains_key("old"))
 }
 
 /// How many there are in a transaction, and the first.
@@ -134,7 +139,8 @@ pub(super) async fn totals(tx: &mut Transaction, xids: BTreeSet<u64>) -> Result<
     let mut sql = Sql::default();
     sql.push(
         "select c.xid, c.entity, c.op, c.project_id, \
-         (c.op <> 'update' or c.keys ? 'old' or c.old_project_id is not null), count(*), min(c.seq), max(c.seq) \
+         (c.op <> 'update' or c.old_project_id is not null \
+         or coalesce(jsonb_array_length(c.keys -> 'changed') > 0, c.keys ? 'old')), count(*), min(c.seq), max(c.seq) \
          from unnest(",
     );
     sql.bind(Bind::Texts(xids.iter().map(u64::to_string).collect()));
