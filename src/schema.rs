@@ -165,7 +165,7 @@ diesel::table! {
         actor_user_id -> Nullable<Uuid>,
         /// The agent that did it.
         actor_agent_id -> Nullable<Uuid>,
-        /// The service that did it.
+        /// The service that did it: "external" for another program that wrote to the database, "import" for the command, "recorder" for the gateway's own reader of the change log.
         service_name -> Nullable<Text>,
         /// The kind of row that it was done to, such as "task".
         resource_type -> Text,
@@ -234,6 +234,18 @@ diesel::table! {
         keys -> Jsonb,
         /// When the statement began that made the change.
         at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    /// How much of the change log those have dealt with who write down what they read.
+    change_log_consumers (name) {
+        /// Who it is, such as "recorder".
+        name -> Text,
+        /// All changes up to this place in the log are dealt with: a snapshot and, within a set of changes, the set's end and the last change.
+        place -> Text,
+        /// When it last moved.
+        saved_at -> Timestamptz,
     }
 }
 
@@ -989,6 +1001,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     audit_logs,
     audit_seals,
     change_log,
+    change_log_consumers,
     change_log_pruned,
     checkpoints,
     evidence,

@@ -356,6 +356,7 @@ async fn every_entity_is_logged() {
         "audit_logs",
         "audit_seals",
         "change_log",
+        "change_log_consumers",
         "change_log_pruned",
         "import_progress",
         "metrics",

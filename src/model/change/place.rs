@@ -1,5 +1,7 @@
 //! Places in the change log, and the cursors that carry them to clients and back.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -55,21 +57,35 @@ impl Place {
 
     /// The cursor that stands for this place.
     pub fn cursor(&self, key: &CursorKey) -> String {
-        let mut text = self.since.to_string();
-        if let Some(Within { until, after, span }) = &self.within {
-            text.push_str(&format!("|{until}|{after}"));
-            if let Some(Span { low, high, measured: None }) = span {
-                text.push_str(&format!("|{low}|{high}"));
-            }
-        }
-        key.seal([KIND, text.as_bytes()].concat())
+        key.seal([KIND, self.to_string().as_bytes()].concat())
     }
 
     /// Reads a cursor. `field` is the argument to blame.
     pub fn read(field: &str, cursor: &str, key: &CursorKey) -> Result<Self> {
+        let place = || std::str::from_utf8(key.open(cursor)?.strip_prefix(KIND)?).ok()?.parse().ok();
+        place().ok_or_else(|| Error::bad_input(field, "is not a cursor of the change log"))
+    }
+}
+
+/// As a cursor carries it and a consumer saves it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.since)?;
+        let Some(Within { until, after, span }) = &self.within else { return Ok(()) };
+        write!(f, "|{until}|{after}")?;
+        match span {
+            Some(Span { low, high, measured: None }) => write!(f, "|{low}|{high}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Place {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
         let place = || {
-            let bytes = key.open(cursor)?;
-            let mut parts = std::str::from_utf8(bytes.strip_prefix(KIND)?).ok()?.split('|');
+            let mut parts = text.split('|');
             let since = Arc::new(parts.next()?.parse().ok()?);
             let Some(until) = parts.next() else { return Some(Self::after(since)) };
             let (until, after) = (Arc::new(until.parse().ok()?), parts.next()?.parse().ok()?);
@@ -82,6 +98,6 @@ impl Place {
             };
             Some(Self { since, within: Some(Within { until, after, span }) })
         };
-        place().ok_or_else(|| Error::bad_input(field, "is not a cursor of the change log"))
+        place().ok_or_else(|| Error::internal(format!("not a place in the change log: {text:?}")))
     }
 }
