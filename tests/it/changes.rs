@@ -118,7 +118,7 @@ async fn every_change_arrives_once_and_in_order() {
         let url = url.clone();
         tokio::task::spawn_blocking(move || Reader::new(&url).read_until(last))
     };
-    let writers = Writers::start(&url, Duration::from_secs(12));
+    let writers = Writers::start_all(&url, Duration::from_secs(12)).await;
     let written = writers.finish().await;
     execute(&url, &evidence(last, 0)).await;
 
