@@ -67,6 +67,9 @@ async fn a_crash_that_gives_numbers_out_again_loses_nothing() {
     let url = postgres.database_url();
     migrate(&url).await.unwrap();
     writers::prepare(&url).await;
+    // On a slow machine the numbers would reach the disk all the same.
+    execute(&url, "alter system set wal_writer_delay = '10s'").await;
+    execute(&url, "select pg_reload_conf()").await;
     execute(&url, &evidence(Uuid::now_v7(), 0)).await;
     let options = config(&[]).db_options();
     let db = Db::connect(&url, &options).await.unwrap();
