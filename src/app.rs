@@ -61,6 +61,7 @@ impl App {
         let redis = config.redis_url.as_ref().map(Secret::expose);
         let redis = redis.map_or(Ok(Redis::Off), Redis::new)?;
         let changes = Tail::new(&config, database_url, db.clone(), redis);
+        changes.count_in(&metrics)?;
         let health = Arc::default();
         Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, changes, cursors, health })
     }

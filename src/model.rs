@@ -33,6 +33,7 @@ pub mod lineage;
 pub mod select;
 
 pub mod mutation;
+pub mod trail;
 pub mod write;
 
 pub mod import;
