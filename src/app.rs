@@ -65,6 +65,7 @@ impl App {
         let redis = config.redis_url.as_ref().map(Secret::expose);
         let redis = redis.map_or(Ok(Redis::Off), Redis::new)?;
         let changes = Tail::new(&config, database_url, db.clone(), redis.clone());
+        changes.count_in(&metrics)?;
         let keys = Keys::new(Graph::sdl(), database_url, secret);
         let (freshness, counters) = (changes.freshness().clone(), metrics.cache.clone());
         let up = redis.clone();

@@ -52,7 +52,7 @@ pub struct Config {
 
     /// How often the change log is looked at while nothing happens, in milliseconds, 1 to 1000: what other programs
     /// write is noticed after half of it. The gateway's own writes are noticed at once.
-    #[arg(long, env = "EVIDENCE_GATEWAY_CHANGE_POLL_MS", default_value_t = 50, value_parser = Range(1, 1_000), global = true)]
+    #[arg(long, env = "EVIDENCE_GATEWAY_CHANGE_POLL_MS", default_value_t = 40, value_parser = Range(1, 1_000), global = true)]
     pub change_poll_ms: u32,
 
     /// How long the change log keeps changes, in seconds, 60 to 31536000: who was away for longer gets CURSOR_EXPIRED.

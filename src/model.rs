@@ -34,6 +34,7 @@ mod reads;
 pub mod select;
 
 pub mod mutation;
+pub mod trail;
 pub mod write;
 
 pub mod import;

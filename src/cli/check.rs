@@ -78,14 +78,20 @@ impl Check {
         checked.and(stopped)
     }
 
-    async fn check(&self, config: &Config, postgres: &PrivatePostgres, folder: std::path::PathBuf) -> Result<()> {
+    async fn check(
+        &self,
+        config: &Config,
+        postgres: &PrivatePostgres,
+        folder: std::path::PathBuf,
+    ) -> Result<()> {
         let url = postgres.database_url();
         migrate(&url).await?;
         let db = Db::connect(&url, &config.db_options()).await?;
         let projects = vec![Uuid::now_v7(), Uuid::now_v7()];
         db.script(&setup(&projects, TASKS)).await?;
         let tasks = versions(&db.session()).await?;
-        let tasks = tasks.into_iter().filter(|((table, _), _)| table == TABLES[0]).map(|((_, id), _)| id).collect();
+        let tasks =
+            tasks.into_iter().filter(|((table, _), _)| table == TABLES[0]).map(|((_, id), _)| id).collect();
         let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let mut servers = Servers::start(config, folder, &secret, &url).await?;
         let world = Arc::new(World {
@@ -101,8 +107,10 @@ impl Check {
         });
         say(&format!("{} readers and {} writers for {} s", self.readers, 2 * self.writers, self.seconds));
         let reading: Vec<_> = (0..self.readers).map(|n| tokio::spawn(work::read(world.clone(), n))).collect();
-        let mut writing: Vec<_> = (0..self.writers).map(|n| tokio::spawn(work::write(world.clone(), n))).collect();
-        let by_psql: Vec<_> = (0..self.writers).map(|_| tokio::spawn(work::write_by_psql(world.clone(), 0))).collect();
+        let mut writing: Vec<_> =
+            (0..self.writers).map(|n| tokio::spawn(work::write(world.clone(), n))).collect();
+        let by_psql: Vec<_> =
+            (0..self.writers).map(|_| tokio::spawn(work::write_by_psql(world.clone(), 0))).collect();
         let end = Instant::now() + Duration::from_secs(self.seconds);
         if self.faults {
             servers.hurt(&world, Duration::from_secs(self.seconds)).await?;
@@ -157,7 +165,14 @@ impl Servers {
         let redis = format!("unix://{}", self.folder.join("redis.sock").display());
         let mut command = Command::new(std::env::current_exe().map_err(Error::internal)?);
         command.args(["serve", "--embedder", "off", "--log", "error", "--listen", &address.to_string()]);
-        command.args(["--database-url", &self.database_url, "--redis-url", &redis, "--token-secret", &self.secret]);
+        command.args([
+            "--database-url",
+            &self.database_url,
+            "--redis-url",
+            &redis,
+            "--token-secret",
+            &self.secret,
+        ]);
         command.arg("--data-dir").arg(&self.folder);
         if self.trust {
             command.arg("--cache-trust-everything");
@@ -196,7 +211,8 @@ fn start_redis(folder: &std::path::Path) -> Result<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", "redis.sock"]);
     command.current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let missing = |error| Error::bad_input("redis-server", "cannot be started; install redis-server").because(error);
+    let missing =
+        |error| Error::bad_input("redis-server", "cannot be started; install redis-server").because(error);
     command.spawn().map_err(missing)
 }
 
@@ -210,11 +226,17 @@ fn report(world: &World, history: History) -> Result<()> {
         staleness.push(history.staleness(seen, &noted.acknowledged));
     }
     staleness.sort_by(f64::total_cmp);
-    let at = |share: f64| staleness.get((staleness.len() as f64 * share) as usize).copied().unwrap_or_default();
+    let at = |percent: usize| staleness.get(staleness.len() * percent / 100).copied().unwrap_or_default();
     let worst = staleness.last().copied().unwrap_or_default();
     print(&format!(
         "{} reads, {} from the cache, {} refused; {} versions written\nstaleness in ms: p50 {:.1}, p99 {:.1}, worst {worst:.1}\n{} answers that cannot have been\n",
-        noted.seen.len(), noted.hits, noted.refused, noted.acknowledged.len(), at(0.5), at(0.99), wrong.len(),
+        noted.seen.len(),
+        noted.hits,
+        noted.refused,
+        noted.acknowledged.len(),
+        at(50),
+        at(99),
+        wrong.len(),
     ))?;
     for text in wrong.iter().take(SHOWN) {
         say(text);

@@ -22,6 +22,7 @@ use crate::store::db::rows::RowSet;
 use crate::store::db::sql::Sql;
 use crate::store::db::transaction::Violation;
 
+pub mod lock;
 pub mod migrations;
 pub mod reads;
 pub mod rows;

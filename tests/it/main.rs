@@ -10,6 +10,7 @@ mod import;
 
 mod audit;
 mod changes;
+mod recorder;
 
 mod cases;
 mod http;

@@ -122,7 +122,8 @@ fn allowed<'a>(seen: &Seen, id: Uuid, versions: &'a [Version]) -> &'a [Version] 
 }
 
 fn belongs(seen: &Seen, version: &Version) -> bool {
-    let of_scope = seen.scope.is_empty() || version.project.is_some_and(|project| seen.scope.contains(&project));
+    let of_scope =
+        seen.scope.is_empty() || version.project.is_some_and(|project| seen.scope.contains(&project));
     let key = |name: &str| version.keys.get(name).unwrap_or(&Value::Null);
     of_scope
         && *key("deleted") == Value::Bool(false)

@@ -77,7 +77,11 @@ impl World {
             }
             2 => {
                 let filter = format!("filter: {{status: {{eq: {}}}}}", status.to_uppercase());
-                (0, Asked::Is("status", status.into()), format!("{{ a: taskAggregate({filter}) {{ count }} }}"))
+                (
+                    0,
+                    Asked::Is("status", status.into()),
+                    format!("{{ a: taskAggregate({filter}) {{ count }} }}"),
+                )
             }
             3 => {
                 let least = 1 + self.chance(5);
@@ -88,7 +92,9 @@ impl World {
                 (0, Asked::AtLeast("priority", least as f64), text)
             }
             4 => {
-                let text = format!("{{ a: evidences(filter: {{taskId: {{eq: \"{task}\"}}}}, first: 100) {{ nodes {{ id version title }} }} }}");
+                let text = format!(
+                    "{{ a: evidences(filter: {{taskId: {{eq: \"{task}\"}}}}, first: 100) {{ nodes {{ id version title }} }} }}"
+                );
                 (1, Asked::Is("task_id", task.to_string().into()), text)
             }
             _ => {
@@ -136,9 +142,12 @@ async fn read_once(world: &World, client: &mut Client) -> Option<Seen> {
     Some(Seen { table, asked, scope: scope.clone(), low: low.into(), known, rows, count, begun, ended })
 }
 
-/// The rows with their versions, or how many there are. A row that says one version in its title and another one in
+/// Rows with their versions, or how many there are.
+type Told = (Vec<(Uuid, i64)>, Option<usize>);
+
+/// What an answer tells. A row that says one version in its title and another one in
 /// its version was never there: it gets the version -1, which nobody wrote.
-fn read_answer(reply: &Reply) -> Option<(Vec<(Uuid, i64)>, Option<usize>)> {
+fn read_answer(reply: &Reply) -> Option<Told> {
     let body: Value = serde_json::from_slice(&reply.body).ok()?;
     if reply.status != 200 || body.get("errors").is_some() {
         return None;
@@ -164,7 +173,11 @@ fn read_answer(reply: &Reply) -> Option<(Vec<(Uuid, i64)>, Option<usize>)> {
 /// Writes through a gateway.
 pub(super) async fn write(world: Arc<World>, n: usize) {
     let mut client = Client::new(world.gateways[n % world.gateways.len()]);
-    let bearer = world.bearers.last().map(|(bearer, _)| format!("authorization: Bearer {bearer}\r\n")).unwrap_or_default();
+    let bearer = world
+        .bearers
+        .last()
+        .map(|(bearer, _)| format!("authorization: Bearer {bearer}\r\n"))
+        .unwrap_or_default();
     while world.going_on() {
         let task = world.tasks[world.chance(world.tasks.len())];
         if write_once(&world, &mut client, &bearer, task).await.is_none() {
@@ -176,7 +189,8 @@ pub(super) async fn write(world: Arc<World>, n: usize) {
 
 async fn write_once(world: &World, client: &mut Client, bearer: &str, task: Uuid) -> Option<()> {
     let headers = format!("{bearer}cache-control: no-store\r\n");
-    let document = json!({"query": format!("{{ a: task(id: \"{task}\") {{ id version title }} }}")}).to_string();
+    let document =
+        json!({"query": format!("{{ a: task(id: \"{task}\") {{ id version title }} }}")}).to_string();
     let (rows, _) = read_answer(&client.ask("POST", "/graphql", &headers, &document).await?)?;
     let (_, version) = *rows.first()?;
     let document = json!({"query": "mutation ($input: UpdateTaskInput!) { a: updateTask(input: $input) { id version title } }",
@@ -202,7 +216,9 @@ pub(super) async fn write_by_psql(world: Arc<World>, seconds_open: u32) -> Resul
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| Error::bad_input("psql", "cannot be started; install postgresql-client").because(error))?;
+        .map_err(|error| {
+            Error::bad_input("psql", "cannot be started; install postgresql-client").because(error)
+        })?;
     let missing = || Error::internal("psql has no pipes");
     let mut stdin = child.stdin.take().ok_or_else(missing)?;
     let mut lines = BufReader::new(child.stdout.take().ok_or_else(missing)?).lines();
@@ -210,7 +226,8 @@ pub(super) async fn write_by_psql(world: Arc<World>, seconds_open: u32) -> Resul
         let sql = transaction(world.chance(1 << 30) as u64, &world.projects, seconds_open);
         stdin.write_all(format!("{sql}\n\\echo done\n").as_bytes()).await.map_err(Error::internal)?;
         let mut written = Vec::new();
-        while let Some(line) = lines.next_line().await.map_err(Error::internal)?.filter(|line| line != "done") {
+        while let Some(line) = lines.next_line().await.map_err(Error::internal)?.filter(|line| line != "done")
+        {
             let mut words = line.split(' ');
             let row = || {
                 let table = words.next()?;

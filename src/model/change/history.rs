@@ -37,7 +37,10 @@ pub async fn versions(session: &Session) -> Result<Vec<((String, Uuid), Vec<Vers
         let slice = read(session, &place, None, 5_000).await?;
         let (last, partial) = (slice.place.clone(), slice.is_partial());
         for change in slice.changes {
-            let Change { xid, entity, id: Some(id), op: Op::Insert | Op::Update, project_id, keys, at, .. } = change else {
+            let Change {
+                xid, entity, id: Some(id), op: Op::Insert | Op::Update, project_id, keys, at, ..
+            } = change
+            else {
                 continue;
             };
             let number = keys.get("version").and_then(Value::as_i64).unwrap_or_default();
@@ -75,9 +78,12 @@ pub fn setup(projects: &[Uuid], tasks: usize) -> String {
 /// `table id version` for each row that it changed.
 pub fn transaction(choice: u64, projects: &[Uuid], seconds_open: u32) -> String {
     let pick = choice / 8;
-    let project = projects[usize::from(pick % 2 == 0)];
+    let project = projects[usize::from(pick.is_multiple_of(2))];
     let (table, set) = match choice % 8 {
-        0 => ("tasks", "status = (array['pending', 'processing', 'completed'])[1 + (random() * 2)::int]".to_owned()),
+        0 => (
+            "tasks",
+            "status = (array['pending', 'processing', 'completed'])[1 + (random() * 2)::int]".to_owned(),
+        ),
         1 => ("tasks", "priority = 1 + (random() * 4)::int".to_owned()),
         2 => ("tasks", "deleted_at = case when deleted_at is null then now() end".to_owned()),
         3 => ("tasks", format!("project_id = '{project}'")),
