@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cache::Cache;
+use crate::cache::documents::Documents;
 use crate::cache::key::Keys;
 use crate::changes::tail::Tail;
 use crate::config::{Config, EmbedderKind, Secret};
@@ -35,6 +36,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// What commits, by whomever; it moves while `Tail::run` runs.
     pub changes: Tail,
+    /// Documents by their hashes.
+    pub documents: Documents,
     /// Answers that still hold.
     pub cache: Cache,
     /// What signs cursors and consistency tokens.
@@ -75,10 +78,11 @@ impl App {
             Kind::Gauge,
             move || f64::from(up.is_up()),
         )?;
+        let documents = Documents::new(redis.clone(), db.clone());
         let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters);
         watch_cache(&metrics, &cache)?;
         let (config, health) = (Arc::new(config), Arc::default());
-        Ok(Self { config, db, graph, searcher, access, metrics, changes, cache, cursors, health })
+        Ok(Self { config, db, graph, searcher, access, metrics, changes, documents, cache, cursors, health })
     }
 }
 

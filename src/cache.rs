@@ -15,6 +15,7 @@ use crate::config::CacheBounds;
 use crate::store::redis::Redis;
 use crate::telemetry::CacheMetrics;
 
+pub mod documents;
 pub mod entry;
 pub mod freshness;
 pub mod key;
@@ -23,6 +24,8 @@ pub mod flight;
 mod image;
 pub mod shared;
 
+/// The channel by which processes hear that an operator wants everything forgotten.
+pub const PURGES: &str = "purges";
 /// About how many bytes an answer has, to size the tables.
 const USUAL: u64 = 4_096;
 /// Requests that are recognised by their bytes, and operations that are known not to be cached.
@@ -170,10 +173,12 @@ impl Cache {
 
     /// The answer to a request that came before in the same bytes.
     pub fn recall(&self, bytes: &Key) -> Found {
-        match self.0.known.get(bytes) {
-            Some(key) => self.get(&key),
-            None => Found::Nothing(Miss::Absent),
-        }
+        self.known(bytes).map_or(Found::Nothing(Miss::Absent), |key| self.get(&key))
+    }
+
+    /// The key of the answer to a request that came before in the same bytes.
+    pub fn known(&self, bytes: &Key) -> Option<Key> {
+        self.0.known.get(bytes)
     }
 
     /// Has [`Self::recall`] find this key by those bytes.

@@ -77,6 +77,11 @@ pub struct Config {
     #[arg(long, env = "EVIDENCE_GATEWAY_CACHE_TTL_S", default_value_t = 300, value_parser = Range(1, 86_400), global = true)]
     pub cache_ttl_s: u32,
 
+    /// Which documents may be run: open (any), trusted-preferred (any, and those that nobody registered are counted) or
+    /// trusted-only (registered ones). By role, as in `viewer=trusted-only,agent=trusted-preferred`; or one for all.
+    #[arg(long, env = "EVIDENCE_GATEWAY_DOCUMENT_MODES", default_value = "open", value_parser = read_modes, global = true)]
+    pub document_modes: DocumentModes,
+
     /// Takes every cached answer for fresh. It exists to see that the consistency checker notices.
     #[arg(long, hide = true, global = true)]
     pub cache_trust_everything: bool,
@@ -140,6 +145,46 @@ pub struct DbOptions {
     pub pool_wait: Duration,
     /// After this long PostgreSQL itself cancels a statement.
     pub statement_timeout: Duration,
+}
+
+/// Which documents may be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DocumentMode {
+    /// Any.
+    Open,
+    /// Any; those that nobody registered are counted.
+    TrustedPreferred,
+    /// Those that an operator registered.
+    TrustedOnly,
+}
+
+/// Which documents may be run, by role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentModes(Vec<(&'static str, DocumentMode)>);
+
+/// The roles, as credentials spell them.
+const ROLES: [&str; 4] = ["viewer", "analyst", "agent", "admin"];
+
+impl DocumentModes {
+    /// The mode of a role.
+    pub fn of(&self, role: &str) -> DocumentMode {
+        self.0.iter().find(|(known, _)| *known == role).map_or(DocumentMode::Open, |(_, mode)| *mode)
+    }
+}
+
+fn read_modes(text: &str) -> std::result::Result<DocumentModes, String> {
+    let mut modes = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (named, mode) = part.split_once('=').map_or((None, part), |(role, mode)| (Some(role), mode));
+        let mode = read_choice::<DocumentMode>(mode)?;
+        let roles = ROLES.into_iter().filter(|role| named.is_none_or(|named| named == *role));
+        let before = modes.len();
+        modes.extend(roles.map(|role| (role, mode)));
+        if modes.len() == before {
+            return Err(format!("allowed is a mode for one of {}", ROLES.join(", ")));
+        }
+    }
+    Ok(DocumentModes(modes))
 }
 
 /// How the response cache is bounded.

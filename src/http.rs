@@ -21,6 +21,7 @@ mod body;
 mod cached;
 mod consistency;
 mod guard;
+mod persisted;
 
 /// The routes, in their layers.
 pub fn router(app: App) -> Router {

@@ -9,6 +9,7 @@ use entity::{
 };
 
 pub mod catalog;
+pub mod document;
 pub mod entity;
 
 pub mod activity;

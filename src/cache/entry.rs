@@ -5,12 +5,15 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::cache::freshness::Sources;
 use crate::cache::key::Key;
 use crate::model::change::Snapshot;
 
+/// Rows that a description names.
+const SHOWN: usize = 100;
 /// What an entry costs besides what it holds.
 const OVERHEAD: u64 = 512;
 
@@ -58,6 +61,20 @@ impl Entry {
     /// How long ago the request began that it answered.
     pub fn age(&self) -> Duration {
         self.origin.begun.elapsed()
+    }
+
+    /// What it was made of and how long it lives, for people. Of many rows it shows the first.
+    pub fn describe(&self) -> serde_json::Value {
+        let lists =
+            self.sources.lists.iter().map(|(list, keys)| json!({"table": list.table, "parents": keys.len()}));
+        json!({
+            "ageMs": u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX),
+            "lifetimeMs": u64::try_from(self.origin.lifetime.as_millis()).unwrap_or(u64::MAX),
+            "rows": self.sources.rows.len(),
+            "tags": self.sources.rows.iter().take(SHOWN).collect::<Vec<_>>(),
+            "lists": lists.collect::<Vec<_>>(),
+            "bytes": self.weight(),
+        })
     }
 
     /// About how many bytes of memory it takes.

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::cache::entry::{Entry, Origin};
 use crate::cache::freshness::{Freshness, Sources};
 use crate::cache::key::{Key, Keys};
+use crate::error::Result;
 use crate::store::db::reads::List;
 use crate::store::redis::Redis;
 
@@ -56,6 +57,11 @@ impl SharedCache {
     /// Whether there is one, up or down.
     pub fn is_on(&self) -> bool {
         self.redis.is_on()
+    }
+
+    /// Hears messages of a channel; see [`Redis::listen`].
+    pub async fn listen(&self, channel: &str, heard: impl FnMut()) -> Result<()> {
+        self.redis.listen(channel, heard).await
     }
 
     /// The entry of a key, if there is one that this process can judge.

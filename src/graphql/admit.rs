@@ -24,6 +24,9 @@ pub struct Parameters {
     /// The variables: the JSON of an object.
     #[serde(default, deserialize_with = "some_raw")]
     pub variables: Option<Box<RawValue>>,
+    /// What stands for the document, if it is not sent.
+    #[serde(rename = "documentId")]
+    pub document_id: Option<String>,
     /// Room for more: the JSON of an object.
     #[serde(default, deserialize_with = "some_raw")]
     pub extensions: Option<Box<RawValue>>,
@@ -40,9 +43,33 @@ impl Parameters {
     }
 }
 
+impl Parameters {
+    /// How Apollo's clients name a document.
+    pub fn persisted_query(&self, limits: &Limits) -> Result<Option<PersistedQuery>, Refusal> {
+        let extensions = self.extensions.as_deref().map(|raw| read_extensions(raw, limits)).transpose()?;
+        Ok(extensions.and_then(|extensions| extensions.persisted_query))
+    }
+}
+
+/// A document by its hash.
+#[derive(Debug, Deserialize)]
+pub struct PersistedQuery {
+    /// Of the way of naming; 1 is understood.
+    pub version: u32,
+    /// The SHA-256 of the document, in hexadecimal.
+    #[serde(rename = "sha256Hash")]
+    pub sha256_hash: String,
+}
+
 /// What is understood of a request's extensions; the rest is passed over.
 #[derive(Debug, Default, Deserialize)]
 pub struct Extensions {
+    /// The document by its hash.
+    #[serde(rename = "persistedQuery")]
+    pub persisted_query: Option<PersistedQuery>,
+    /// Whether the answer is to say how it came about in the cache.
+    #[serde(default)]
+    pub cache: bool,
     /// What the client has seen written, and wants to be seen in the answer.
     #[serde(rename = "consistencyToken")]
     pub consistency_token: Option<String>,
@@ -63,6 +90,11 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    /// The document.
+    pub fn document(&self) -> &str {
+        &self.request.query
+    }
+
     /// All that is asked, in one form: the document, the operation and the variables, defaults filled in. Two
     /// requests of the same form ask the same, however they were sent.
     pub fn identity(&self) -> Vec<u8> {

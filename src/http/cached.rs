@@ -1,6 +1,7 @@
 //! The response cache as clients meet it: what a request wants of it, look-up and execution, and the headers that
 //! say what came of it (ETag, Age, Cache-Control, and Cache-Status of RFC 9211).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const VARIES: HeaderValue = HeaderValue::from_static("accept, authorization, x-api-key");
 /// How long others wait for the process that executes; then they execute, too.
-const CLAIM: Duration = Duration::from_millis(1_000);
+const CLAIM: Duration = Duration::from_millis(3_000);
 /// Between two looks for its answer: at first, and at most.
 const POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
 /// So often one waits for the answer of another before executing oneself.
@@ -46,6 +47,8 @@ pub(super) struct Ask {
     keep: bool,
     /// It may be as stale as this.
     max_stale: Option<Duration>,
+    /// The answer is to say how it came about.
+    explain: bool,
     /// The client has seen something written, so that nothing older will do.
     pub(super) must_be_fresh: bool,
 }
@@ -59,6 +62,7 @@ impl Ask {
             look_up: app.cache.is_on(),
             keep: app.cache.is_on(),
             max_stale: None,
+            explain: false,
             must_be_fresh: headers.contains_key(consistency::HEADER),
         };
         for value in headers.get_all(CACHE_CONTROL) {
@@ -77,6 +81,13 @@ impl Ask {
             }
         }
         ask
+    }
+
+    /// Has the answer say how it came about. Such an answer is made for this request.
+    pub(super) fn explain(&mut self) {
+        self.explain = true;
+        self.bytes = None;
+        self.if_none_match = None;
     }
 
     fn takes_stale(&self, entry: &Entry, miss: Miss) -> bool {
@@ -104,12 +115,22 @@ pub(super) enum Status {
 
 impl Status {
     pub(super) fn add_to(self, headers: &mut HeaderMap) {
-        let value = match self {
-            Self::None => return,
-            Self::Hit => HeaderValue::from_static("evidence-gateway; hit"),
-            Self::Shared => HeaderValue::from_static("evidence-gateway; hit; detail=redis"),
-            Self::Collapsed => HeaderValue::from_static("evidence-gateway; fwd=miss; collapsed"),
-            Self::Stale => HeaderValue::from_static("evidence-gateway; hit; detail=stale"),
+        let value = match self.text() {
+            Cow::Borrowed("") => return,
+            Cow::Borrowed(text) => HeaderValue::from_static(text),
+            Cow::Owned(text) => HeaderValue::try_from(text).unwrap_or(NO_STORE),
+        };
+        headers.insert(CACHE_STATUS, value);
+    }
+
+    /// As RFC 9211 has it; empty if there is nothing to be said.
+    fn text(self) -> Cow<'static, str> {
+        match self {
+            Self::None => "".into(),
+            Self::Hit => "evidence-gateway; hit".into(),
+            Self::Shared => "evidence-gateway; hit; detail=redis".into(),
+            Self::Collapsed => "evidence-gateway; fwd=miss; collapsed".into(),
+            Self::Stale => "evidence-gateway; hit; detail=stale".into(),
             Self::Executed(miss, kept) => {
                 let forward = match miss {
                     Miss::Absent => "miss",
@@ -118,11 +139,9 @@ impl Status {
                     Miss::Behind | Miss::Uncacheable => "bypass",
                 };
                 let kept = if kept { "; stored" } else { "" };
-                let text = format!("evidence-gateway; fwd={forward}{kept}; detail={}", miss.as_str());
-                HeaderValue::try_from(text).unwrap_or(NO_STORE)
+                format!("evidence-gateway; fwd={forward}{kept}; detail={}", miss.as_str()).into()
             }
-        };
-        headers.insert(CACHE_STATUS, value);
+        }
     }
 }
 
@@ -153,11 +172,16 @@ impl Kept {
         let given = ask.if_none_match.as_ref().and_then(|given| given.to_str().ok()).unwrap_or_default();
         let known = |one: &str| one == "*" || one.trim_start_matches("W/") == tag;
         let unchanged = ask.method == Method::GET && given.split(',').map(str::trim).any(known);
-        let mut response =
-            Response::new(if unchanged { Body::empty() } else { Body::from(entry.body.clone()) });
+        let body = match (unchanged, ask.explain) {
+            (true, _) => Body::empty(),
+            (false, true) => explained(&entry, status),
+            (false, false) => Body::from(entry.body.clone()),
+        };
+        let mut response = Response::new(body);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.extend(HeaderValue::try_from(tag).ok().map(|tag| (ETAG, tag)));
+        let tag = Some(tag).filter(|_| !ask.explain);
+        headers.extend(tag.and_then(|tag| HeaderValue::try_from(tag).ok()).map(|tag| (ETAG, tag)));
         headers.insert(CACHE_CONTROL, PRIVATE);
         headers.insert(VARY, VARIES);
         if !matches!(status, Status::Executed(..)) {
@@ -172,11 +196,26 @@ impl Kept {
     }
 }
 
+/// The answer with what is known of it.
+fn explained(entry: &Entry, status: Status) -> Body {
+    let mut extension = entry.describe();
+    extension["status"] = status.text().into();
+    let mut body = entry.body.strip_suffix(b"}").unwrap_or(&entry.body).to_vec();
+    body.extend_from_slice(format!(",\"extensions\":{{\"cache\":{extension}}}}}").as_bytes());
+    Body::from(body)
+}
+
 /// The answer to a request that came before in the same bytes, if it still holds.
 pub(super) async fn recall(app: &App, ask: &Ask) -> Option<Kept> {
     let bytes = ask.bytes.as_ref().filter(|_| ask.look_up && !ask.must_be_fresh)?;
     let found = settled(app, || app.cache.recall(bytes)).await;
-    serve(app, ask, found, Status::Hit).ok()
+    let pushed_out = matches!(found, Found::Nothing(Miss::Absent)) && app.cache.shared().is_on();
+    let Some(key) = app.cache.known(bytes).filter(|_| pushed_out) else {
+        return serve(app, ask, found, Status::Hit).ok();
+    };
+    let Found::Fresh(entry) = app.cache.fetch(&key).await else { return None };
+    app.cache.metrics().hit("redis");
+    Some(Kept { entry, status: Status::Shared })
 }
 
 /// Looks up; if the tail has not heard from PostgreSQL for too long, has it look first.

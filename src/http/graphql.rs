@@ -16,7 +16,9 @@ use crate::http::body::{self, Unread};
 use crate::http::cached::{self, Answered, Ask, Kept, Status};
 use crate::http::consistency::{self, HEADER};
 use crate::http::observe::{RequestId, Served};
+use crate::http::persisted;
 use crate::http::server::Peer;
+use crate::model::viewer::Role;
 use crate::model::write::Origin;
 
 /// Makes the repetition of a request's mutations safe.
@@ -140,6 +142,7 @@ fn read_query_string(query: &str) -> Result<Parameters, Refused> {
         };
         match name.as_ref() {
             "query" => parameters.query = Some(value.into_owned()),
+            "documentId" => parameters.document_id = Some(value.into_owned()),
             "operationName" => parameters.operation_name = Some(value.into_owned()),
             "variables" if !value.is_empty() => parameters.variables = json(value.into_owned())?,
             "extensions" if !value.is_empty() => parameters.extensions = json(value.into_owned())?,
@@ -171,15 +174,25 @@ async fn respond(
             served.operation = hit.operation();
             return Ok(Done::Kept(hit, ask));
         }
-        let admitted = admit(app, &sent.method(), modern, sent.read()?)?;
+        let mut parameters = sent.read()?;
+        let refuse = |refusal| Refused { status: persisted::status(&refusal, modern), refusal };
+        let named = persisted::complete(app, &viewer, &mut parameters).await.map_err(refuse)?;
+        let admitted = admit(app, &sent.method(), modern, parameters)?;
+        if let Some(hash) = named {
+            app.documents.keep(hash, admitted.document());
+        }
         served.operation = admitted.operation.clone();
+        if admitted.extensions.cache && matches!(viewer.role, Role::Analyst | Role::Admin) {
+            ask.explain();
+        }
         let token = admitted.extensions.consistency_token.as_deref();
         ask.must_be_fresh |= token.is_some();
         let waited = consistency::wait(app, headers, token).await;
         waited.map_err(|(status, error)| Refused { status, refusal: error.into() })?;
         let session = app.db.session();
-        let answered =
-            in_time(app, cached::answer(app, &ask, admitted, viewer, session.clone(), origin)).await;
+        let answered = cached::answer(app, &ask, admitted, viewer, session.clone(), origin);
+        // What is not needed for an answer from the cache makes nobody wait for its memory.
+        let answered = in_time(app, Box::pin(answered)).await;
         served.statements = session.statements();
         match answered? {
             Answered::Kept(kept) => Ok::<_, Refused>(Done::Kept(kept, ask)),

@@ -108,6 +108,51 @@ impl Redis {
         self.value::<Option<String>>(&set).await.map(|done| done.is_some())
     }
 
+    /// How many values have keys that begin so, and their bytes.
+    pub async fn measure(&self, prefix: &str) -> Result<(u64, u64)> {
+        let (mut count, mut bytes) = (0, 0);
+        self.scan(prefix, async |node, keys| {
+            for key in keys {
+                count += 1;
+                bytes += node.ask::<u64>(cmd("STRLEN").arg(key)).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok((count, bytes))
+    }
+
+    /// Removes all values whose keys begin so, and says how many there were.
+    pub async fn clear(&self, prefix: &str) -> Result<u64> {
+        let mut count = 0;
+        self.scan(prefix, async |node, keys| {
+            count += keys.len() as u64;
+            if keys.is_empty() { Ok(()) } else { node.ask::<()>(cmd("UNLINK").arg(keys)).await }
+        })
+        .await?;
+        Ok(count)
+    }
+
+    /// Goes through the keys that begin so. One may come twice.
+    async fn scan(
+        &self,
+        prefix: &str,
+        mut each: impl AsyncFnMut(&Node, Vec<String>) -> Result<()>,
+    ) -> Result<()> {
+        let Self::Node(node) = self else { return Ok(()) };
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(format!("{PREFIX}{prefix}*")).arg("COUNT").arg(1_000);
+            let (next, keys): (u64, Vec<String>) = node.ask(&scan).await?;
+            each(node, keys).await?;
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+
     /// Removes a value.
     pub async fn remove(&self, key: &str) {
         self.value::<()>(cmd("DEL").arg(format!("{PREFIX}{key}"))).await;

@@ -17,6 +17,7 @@ mod http;
 mod limits;
 mod paging;
 mod permissions;
+mod persisted;
 mod search;
 
 mod cache;

@@ -8,6 +8,8 @@ pub struct CacheMetrics {
     hits: IntCounterVec,
     misses: IntCounterVec,
     invalidations: IntCounterVec,
+    /// Documents that were run although nobody registered them.
+    pub untrusted_documents: IntCounter,
     /// Answers that were kept.
     pub stored: IntCounter,
     /// Answers that were sent as 304.
@@ -27,7 +29,9 @@ impl CacheMetrics {
             let counter = IntCounter::with_opts(opts)?;
             registry.register(Box::new(counter.clone())).map(|()| counter)
         };
+        let untrusted = "Documents run that nobody registered, where registered ones are preferred.";
         Ok(Self {
+            untrusted_documents: counter(Opts::new("evidence_gateway_untrusted_documents_total", untrusted))?,
             hits: counters(name("hits_total", "Answers from the cache."), "tier")?,
             misses: counters(name("misses_total", "Queries that the cache did not answer."), "reason")?,
             invalidations: counters(

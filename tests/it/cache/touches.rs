@@ -108,6 +108,24 @@ fn cases() -> Vec<(&'static str, Vec<(String, bool)>)> {
             "{ evidences(filter: {or: [{taskId: {isNull: true}}, {not: {credibilityScore: {gt: 0.1}}}]}, first: 1) { totalCount } }",
             vec![(new_evidence(1, 0.2), false), (new_evidence(1, 0.1), true), (set("evidence", "task_id = null", E2), true)],
         ),
+        // A page: what changes beside it, and in columns that neither choose nor order its rows, is no concern of it.
+        (
+            "{ tasks(first: 1, orderBy: [{field: CREATED_AT, direction: ASC}]) { nodes { title } } }",
+            vec![
+                (set("tasks", "title = 'beside'", T3), false),
+                (set("tasks", "title = 'on it'", T1), true),
+                (set("tasks", "priority = 2", T3), false),
+                (set("tasks", "created_at = created_at + interval '1 second'", T3), true),
+            ],
+        ),
+        (
+            "{ tasks(first: 1, orderBy: [{field: UPDATED_AT, direction: ASC}]) { totalCount nodes { id } } }",
+            vec![(set("tasks", "title = 'again'", T3), true)],
+        ),
+        ("{ tasks(filter: {version: {eq: 1}}, first: 1) { totalCount } }", vec![(set("tasks", "title = 'once'", T2), true)]),
+        ("{ activities(filter: {projectId: {isNull: true}}) { totalCount } }",
+            vec![("insert into activity_feed (activity_type, title, visibility) values ('x', 'x', 'public')".to_owned(), true),
+                ("update activity_feed set project_id = '10000000-0000-7000-8000-000000000001'".to_owned(), true)]),
         // What stands in other tables: any change of theirs that could matter.
         (
             "{ tasks(filter: {evidences: {some: {verified: {eq: true}}}}, first: 1) { totalCount } }",
