@@ -24,8 +24,6 @@ pub mod flight;
 mod image;
 pub mod shared;
 
-/// The channel by which processes hear that an operator wants everything forgotten.
-pub const PURGES: &str = "purges";
 /// About how many bytes an answer has, to size the tables.
 const USUAL: u64 = 4_096;
 /// Requests that are recognised by their bytes, and operations that are known not to be cached.

@@ -207,6 +207,7 @@ impl Graph {
 fn shell(declaration: &Declaration) -> Type {
     let doc = catalog::catalog().get(declaration.table).map(|info| info.doc.clone());
     let mut ty = view(declaration.name.to_owned(), doc.unwrap_or_default(), declaration.columns());
+    ty.stale_if_error_s = declaration.stale_if_error_s;
     if !declaration.one.is_empty() {
         ty.table = Some(Table {
             name: declaration.table,
@@ -222,7 +223,7 @@ fn shell(declaration: &Declaration) -> Type {
 }
 
 fn view(name: String, doc: String, columns: Vec<Column>) -> Type {
-    Type { name, doc, columns, relations: Vec::new(), nested: Vec::new(), table: None }
+    Type { name, doc, columns, relations: Vec::new(), nested: Vec::new(), stale_if_error_s: 0, table: None }
 }
 
 fn computed_column(name: &str, doc: &str, sql: &str, ty: ColumnType) -> Column {

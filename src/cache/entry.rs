@@ -43,6 +43,8 @@ pub struct Origin {
     pub begun: Instant,
     /// For how long its answer may be served.
     pub lifetime: Duration,
+    /// How old it may be when nothing newer can be had, whether it holds or not.
+    pub stale_if_error: Duration,
 }
 
 impl Entry {

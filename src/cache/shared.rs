@@ -43,6 +43,7 @@ struct Head {
     /// When the request began, in milliseconds since 1970.
     begun: u64,
     lifetime_ms: u64,
+    stale_if_error_ms: u64,
     /// How many rows, and for each list how many keys follow.
     rows: usize,
     lists: Vec<(List, usize)>,
@@ -97,6 +98,7 @@ impl SharedCache {
             operation: entry.origin.operation.clone(),
             begun: u64::try_from(began.as_millis()).ok()?,
             lifetime_ms: u64::try_from(entry.origin.lifetime.as_millis()).ok()?,
+            stale_if_error_ms: u64::try_from(entry.origin.stale_if_error.as_millis()).ok()?,
             rows: rows.len(),
             lists: lists.iter().map(|(list, keys)| (list.clone(), keys.len())).collect(),
         };
@@ -153,7 +155,8 @@ impl SharedCache {
         let age = Duration::from_millis(now.saturating_sub(head.begun));
         let begun = Instant::now().checked_sub(age)?;
         let lifetime = Duration::from_millis(head.lifetime_ms);
-        let origin = Origin { operation: head.operation, begun, lifetime };
+        let stale_if_error = Duration::from_millis(head.stale_if_error_ms);
+        let origin = Origin { operation: head.operation, begun, lifetime, stale_if_error };
         Some(Entry::new(body, origin, sources, (batch, as_of)))
     }
 }
@@ -169,8 +172,13 @@ mod tests {
 
     use super::*;
     use crate::model::change::Snapshot;
-    use crate::model::viewer::Viewer;
+    use crate::model::viewer::{Credential, Grant, Holder, Role, Standing, Viewer};
     use crate::store::db::reads::{Condition, Scalar};
+
+    fn nobody() -> Viewer {
+        let grant = Grant { holder: Holder::Nobody, role: Role::Viewer, projects: None };
+        Viewer::admitted(&grant, &Standing::default(), Credential::None)
+    }
 
     fn shared(secret: &[u8]) -> SharedCache {
         SharedCache::new(Redis::Off, Keys::new("type Query", "here", secret))
@@ -188,7 +196,8 @@ mod tests {
         let sources =
             Sources { rows: ids.clone(), lists: vec![(List::all("tasks"), Vec::new()), (list, ids)] };
         let lifetime = Duration::from_secs(60);
-        let origin = Origin { operation: Some("Name".into()), begun: Instant::now(), lifetime };
+        let (begun, stale_if_error) = (Instant::now(), Duration::from_secs(9));
+        let origin = Origin { operation: Some("Name".into()), begun, lifetime, stale_if_error };
         Entry::new(body.into(), origin, sources, (7, Arc::new("5:9:6,7".parse().unwrap())))
     }
 
@@ -204,7 +213,7 @@ mod tests {
             cut in any::<bool>(),
         ) {
             let shared = shared(b"secret");
-            let key = shared.keys.of_operation(&Viewer::admin(), false, b"{ a }");
+            let key = shared.keys.of_operation(&nobody(), false, b"{ a }");
             let freshness = Freshness::default();
             freshness.arrive(3, &Arc::new(Snapshot::up_to(4)));
             let entry = entry(body, rows);
@@ -213,7 +222,7 @@ mod tests {
             prop_assert_eq!((&back.body, &back.hash, &back.sources), (&entry.body, &entry.hash, &entry.sources));
             prop_assert_eq!((&back.as_of, back.checked.into_inner()), (&entry.as_of, 3));
             prop_assert_eq!((back.origin.operation, back.origin.lifetime), (entry.origin.operation.clone(), entry.origin.lifetime));
-            let other = shared.keys.of_operation(&Viewer::admin(), true, b"{ a }");
+            let other = shared.keys.of_operation(&nobody(), true, b"{ a }");
             prop_assert!(shared.decode(&other, &bytes, &freshness).is_none());
             prop_assert!(self::shared(b"another").decode(&key, &bytes, &freshness).is_none());
             prop_assert!(shared.decode(&key, &bytes, &Freshness::default()).is_none());

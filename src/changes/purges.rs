@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::app::App;
-use crate::cache::PURGES;
+use crate::store::redis::PURGES;
 
 /// After a failure, before the messages are listened to again.
 const RETRY: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use crate::cli::{print, say};
 use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
-use crate::store::redis::Redis;
+use crate::store::redis::{PURGES, Redis};
 
 /// What can be done with the cache.
 #[derive(Debug, Subcommand)]
@@ -40,7 +40,7 @@ impl Cache {
             }
             Self::Purge { .. } => {
                 let removed = redis.clear("answer:").await?;
-                redis.publish(crate::cache::PURGES).await?;
+                redis.publish(PURGES).await?;
                 say(&format!(
                     "{removed} answers removed from Redis; the processes that it reaches forget theirs"
                 ));

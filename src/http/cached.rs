@@ -1,13 +1,12 @@
 //! The response cache as clients meet it: what a request wants of it, look-up and execution, and the headers that
 //! say what came of it (ETag, Age, Cache-Control, and Cache-Status of RFC 9211).
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 
 use crate::app::App;
@@ -16,6 +15,7 @@ use crate::cache::flight::{Landing, Lead, Part};
 use crate::cache::freshness::Sources;
 use crate::cache::key::Key;
 use crate::cache::{Found, Miss};
+use crate::error::Code;
 use crate::graphql::Answer;
 use crate::graphql::admit::{Admitted, Chosen};
 use crate::http::consistency;
@@ -23,11 +23,12 @@ use crate::model::viewer::Viewer;
 use crate::model::write::Origin;
 use crate::store::db::Session;
 
-/// What the header is called.
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(super) use status::Status;
+
+mod status;
+
 /// Whoever keeps an answer must ask before using it again: only here is it known whether it still holds.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const VARIES: HeaderValue = HeaderValue::from_static("accept, authorization, x-api-key");
 /// How long others wait for the process that executes; then they execute, too.
 const CLAIM: Duration = Duration::from_millis(3_000);
@@ -93,55 +94,6 @@ impl Ask {
     fn takes_stale(&self, entry: &Entry, miss: Miss) -> bool {
         let knowable = matches!(miss, Miss::Changed | Miss::Expired | Miss::Forgotten);
         knowable && !self.must_be_fresh && self.max_stale.is_some_and(|most| entry.age() <= most)
-    }
-}
-
-/// What became of a request in the cache.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Status {
-    /// From memory.
-    Hit,
-    /// From another process.
-    Shared,
-    /// What another request executed at the same time.
-    Collapsed,
-    /// It does not hold any more, and the client said that it may be so.
-    Stale,
-    /// It was executed, and kept or not.
-    Executed(Miss, bool),
-    /// The cache is off, or has no part in such operations.
-    None,
-}
-
-impl Status {
-    pub(super) fn add_to(self, headers: &mut HeaderMap) {
-        let value = match self.text() {
-            Cow::Borrowed("") => return,
-            Cow::Borrowed(text) => HeaderValue::from_static(text),
-            Cow::Owned(text) => HeaderValue::try_from(text).unwrap_or(NO_STORE),
-        };
-        headers.insert(CACHE_STATUS, value);
-    }
-
-    /// As RFC 9211 has it; empty if there is nothing to be said.
-    fn text(self) -> Cow<'static, str> {
-        match self {
-            Self::None => "".into(),
-            Self::Hit => "evidence-gateway; hit".into(),
-            Self::Shared => "evidence-gateway; hit; detail=redis".into(),
-            Self::Collapsed => "evidence-gateway; fwd=miss; collapsed".into(),
-            Self::Stale => "evidence-gateway; hit; detail=stale".into(),
-            Self::Executed(miss, kept) => {
-                let forward = match miss {
-                    Miss::Absent => "miss",
-                    Miss::Refused => "request",
-                    Miss::Changed | Miss::Expired | Miss::Forgotten => "stale",
-                    Miss::Behind | Miss::Uncacheable => "bypass",
-                };
-                let kept = if kept { "; stored" } else { "" };
-                format!("evidence-gateway; fwd={forward}{kept}; detail={}", miss.as_str()).into()
-            }
-        }
     }
 }
 
@@ -244,6 +196,11 @@ fn serve(app: &App, ask: &Ask, found: Found, status: Status) -> Result<Kept, Mis
     }
 }
 
+fn stale(app: &App, entry: Arc<Entry>) -> Kept {
+    app.cache.metrics().hit("stale");
+    Kept { entry, status: Status::StaleIfError }
+}
+
 /// An operation on its way.
 struct Work<'a> {
     app: &'a App,
@@ -282,6 +239,8 @@ pub(super) async fn answer(
         match work.look_up(status).await {
             Ok(kept) => return Answered::Kept(kept),
             Err(Miss::Uncacheable) => return work.execute(Miss::Uncacheable, None).await,
+            // Who executes now waits in vain.
+            Err(Miss::Behind) if let Some(entry) = work.spare() => return Answered::Kept(stale(app, entry)),
             Err(reason) => miss = reason,
         }
         match app.cache.flights().join(flight) {
@@ -359,6 +318,15 @@ impl Work<'_> {
         }
     }
 
+    /// An answer that may be shown when nothing newer can be had.
+    fn spare(&self) -> Option<Arc<Entry>> {
+        let known = self.keys.iter().find_map(|key| match self.app.cache.get(key) {
+            Found::Fresh(entry) | Found::Stale(entry, _) => Some(entry),
+            Found::Nothing(_) => None,
+        });
+        known.filter(|entry| !self.ask.must_be_fresh && entry.age() <= entry.origin.stale_if_error)
+    }
+
     fn learn(&self, key: Key) {
         if let Some(bytes) = self.ask.bytes {
             self.app.cache.learn(bytes, key);
@@ -366,6 +334,7 @@ impl Work<'_> {
     }
 
     async fn execute(self, miss: Miss, lead: Option<Lead>) -> Answered {
+        let spare = if self.ask.look_up { self.spare() } else { None };
         let Self { app, ask, admitted, viewer, session, origin, keys } = self;
         app.cache.metrics().missed(miss.as_str());
         let begun = Instant::now();
@@ -388,12 +357,17 @@ impl Work<'_> {
             if let Some(lead) = lead {
                 lead.land(Landing::NotKept);
             }
-            return Answered::Fresh(answer, Status::Executed(miss, false));
+            let failed = [Code::Unavailable, Code::Timeout, Code::Internal];
+            return match spare.filter(|_| answer.codes.iter().any(|code| failed.contains(code))) {
+                Some(entry) => Answered::Kept(stale(app, entry)),
+                None => Answered::Fresh(answer, Status::Executed(miss, false)),
+            };
         };
         let personal = noted.person;
         let lifetime = app.cache.lifetime(noted.lifetime);
         let body = bytes::Bytes::from(answer.into_body());
-        let made_for = entry::Origin { operation, begun, lifetime };
+        let stale_if_error = noted.stale_if_error.unwrap_or_default();
+        let made_for = entry::Origin { operation, begun, lifetime, stale_if_error };
         let as_of = (reached.batch, reached.snapshot);
         let entry = Arc::new(Entry::new(body, made_for, Sources::new(noted), as_of));
         let key = keys[usize::from(personal)];

@@ -22,6 +22,8 @@ pub(super) static AGENT: Declaration = Declaration {
     group_by: &["status", "type", "agent_version"],
     group_by_day: &["registered_at"],
     measures: &["last_heartbeat_at", "registered_at"],
+    // An old telephone book is better than none.
+    stale_if_error_s: 300,
     // The registry is the platform's telephone book: every viewer may read it. What agents did is per project.
     ..Declaration::new("Agent", "agents", "agent", "agents", "true")
 };

@@ -20,6 +20,8 @@ pub struct Type {
     pub relations: Vec<Relation>,
     /// Objects made of the same row, such as `avg` of a group.
     pub nested: Vec<Nested>,
+    /// How old an answer that shows it may be, in seconds, when nothing newer can be had; 0 for things that change.
+    pub stale_if_error_s: u32,
     /// Where its rows stand; `None` for a view.
     pub table: Option<Table>,
 }
@@ -255,6 +257,7 @@ pub struct Declaration {
     pub(super) group_by: &'static [&'static str],
     pub(super) group_by_day: &'static [&'static str],
     pub(super) measures: &'static [&'static str],
+    pub(super) stale_if_error_s: u32,
 }
 
 /// A scalar that is computed by SQL from the row.
@@ -302,6 +305,7 @@ impl Declaration {
             group_by: &[],
             group_by_day: &[],
             measures: &[],
+            stale_if_error_s: 0,
         }
     }
 

@@ -20,6 +20,8 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_DELAY: Duration = Duration::from_secs(2);
 /// How long nobody waits for values of a server that did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The channel by which processes hear that an operator wants cached answers forgotten.
+pub const PURGES: &str = "purges";
 /// What the names of channels and keys begin with.
 const PREFIX: &str = "evidence-gateway:";
 

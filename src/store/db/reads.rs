@@ -91,6 +91,8 @@ pub struct Noted {
     pub person: bool,
     /// Whether a statement did not say what it reads.
     pub unknown: bool,
+    /// For how long it may be shown when nothing newer can be had: the strictest word of all that it shows.
+    pub stale_if_error: Option<Duration>,
     /// How long it may be believed, if changes alone do not tell.
     pub lifetime: Option<Duration>,
 }
@@ -128,6 +130,13 @@ impl Notes {
         let mut noted = self.lock();
         noted.lists.push((list, Vec::new()));
         noted.lifetime = Some(noted.lifetime.map_or(lifetime, |known| known.min(lifetime)));
+    }
+
+    /// Notes that something is shown which may be this old when nothing newer can be had.
+    pub fn shows(&self, stale_if_error: Duration) {
+        let mut noted = self.lock();
+        noted.stale_if_error =
+            Some(noted.stale_if_error.map_or(stale_if_error, |known| known.min(stale_if_error)));
     }
 
     /// Says that what was read besides is unknown.
