@@ -16,6 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+#[path = "gateway/zipf.rs"]
+mod zipf;
+
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
@@ -92,6 +95,7 @@ async fn main() {
     fill(&config, &url).await;
     if std::env::args().any(|argument| argument == "cached") {
         cached(settings(&[]), settings(&["--cache-bytes", "1024"]), &url, dir.path()).await;
+        zipf::compare(settings(&[]), &url).await;
         postgres.stop().await.unwrap();
         return;
     }
@@ -111,6 +115,7 @@ async fn main() {
     compare("the board, 1 client", gateway, by_hand, 1).await;
     drop(app);
     cached(settings(&[]), settings(&["--cache-bytes", "1024"]), &url, dir.path()).await;
+    zipf::compare(settings(&[]), &url).await;
     postgres.stop().await.unwrap();
 }
 

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::cache::entry::{Entry, Weigh};
+use crate::cache::entry::{CountEvictions, Entry, Weigh};
 use crate::cache::flight::Flights;
 use crate::cache::freshness::{Freshness, Verdict};
 use crate::cache::key::{Key, Keys};
+use crate::cache::purges::Purges;
 use crate::cache::shared::SharedCache;
 use crate::config::CacheBounds;
+use crate::model::tag::Tag;
+use crate::store::db::reads::Hint;
 use crate::store::redis::Redis;
 use crate::telemetry::CacheMetrics;
 
@@ -22,6 +25,7 @@ pub mod key;
 
 pub mod flight;
 mod image;
+mod purges;
 pub mod shared;
 
 /// About how many bytes an answer has, to size the tables.
@@ -30,6 +34,13 @@ const USUAL: u64 = 4_096;
 const KNOWN: usize = 65_536;
 /// The larger part of the memory for one answer would push everything else out.
 const LARGEST_SHARE: u64 = 16;
+/// An answer that was found so often is made anew when so many hundredths of its life have passed.
+const HOT: u32 = 8;
+const EARLY: u32 = 90;
+
+/// Answers in memory.
+type Answers =
+    quick_cache::sync::Cache<Key, Arc<Entry>, Weigh, quick_cache::DefaultHashBuilder, CountEvictions>;
 
 /// The cache. All clones are the same one.
 #[derive(Clone)]
@@ -40,12 +51,13 @@ struct Shared {
     keys: Keys,
     freshness: Freshness,
     shared: SharedCache,
-    answers: quick_cache::sync::Cache<Key, Arc<Entry>, Weigh>,
+    answers: Answers,
     /// From the bytes of a request of a viewer to the key of its answer.
     known: quick_cache::sync::Cache<Key, Key>,
     /// What turned out not to be cacheable.
     hopeless: quick_cache::sync::Cache<Key, ()>,
     flights: Flights,
+    purges: Purges,
     metrics: CacheMetrics,
 }
 
@@ -54,6 +66,8 @@ struct Shared {
 pub enum Found {
     /// An answer that holds.
     Fresh(Arc<Entry>),
+    /// One that holds, and is so old that it should be made anew while it is served.
+    Due(Arc<Entry>),
     /// One that does not hold, or may not.
     Stale(Arc<Entry>, Miss),
     /// None.
@@ -77,6 +91,8 @@ pub enum Miss {
     Refused,
     /// What it reads tells of no changes.
     Uncacheable,
+    /// It is served, and made anew meanwhile.
+    Due,
 }
 
 impl Miss {
@@ -90,6 +106,7 @@ impl Miss {
             Self::Behind => "behind",
             Self::Refused => "refused",
             Self::Uncacheable => "uncacheable",
+            Self::Due => "due",
         }
     }
 }
@@ -109,10 +126,17 @@ impl Cache {
             shared: SharedCache::new(redis, keys.clone()),
             keys,
             freshness,
-            answers: quick_cache::sync::Cache::with_weighter(items, bounds.bytes, Weigh),
+            answers: Answers::with(
+                items,
+                bounds.bytes,
+                Weigh,
+                quick_cache::DefaultHashBuilder::default(),
+                CountEvictions(metrics.clone()),
+            ),
             known: quick_cache::sync::Cache::new(KNOWN),
             hopeless: quick_cache::sync::Cache::new(KNOWN),
             flights: Flights::default(),
+            purges: Purges::default(),
             metrics,
         }))
     }
@@ -142,8 +166,11 @@ impl Cache {
         let Some(entry) = self.0.shared.get(key, &self.0.freshness).await else {
             return Found::Nothing(Miss::Absent);
         };
+        if self.0.purges.include(&entry) {
+            return Found::Nothing(Miss::Absent);
+        }
         let found = self.judge(entry);
-        if let Found::Fresh(entry) = &found {
+        if let Found::Fresh(entry) | Found::Due(entry) = &found {
             self.put(*key, entry.clone());
         }
         found
@@ -202,16 +229,24 @@ impl Cache {
         if !self.is_current() {
             return Found::Stale(entry, Miss::Behind);
         }
-        let miss = match self.0.freshness.judge(&entry.sources, entry.checked.load(Ordering::Acquire)) {
+        let checked = entry.checked.load(Ordering::Acquire);
+        let miss = match self.0.freshness.judge(&entry.sources, checked) {
             Verdict::Fresh(batch) => {
-                entry.checked.fetch_max(batch, Ordering::AcqRel);
-                if entry.age() < entry.origin.lifetime {
+                if batch > checked {
+                    entry.checked.fetch_max(batch, Ordering::AcqRel);
+                }
+                let (age, lifetime) = (entry.age(), entry.origin.lifetime);
+                let hot = entry.hits.fetch_add(1, Ordering::Relaxed) >= HOT;
+                if age < lifetime && !(hot && age >= lifetime * EARLY / 100) {
                     return Found::Fresh(entry);
+                }
+                if age < entry.end() {
+                    return Found::Due(entry);
                 }
                 Miss::Expired
             }
             Verdict::Touched(by) => {
-                self.0.metrics.invalidated(by.as_deref().unwrap_or("row"));
+                self.0.metrics.invalidated(&by);
                 Miss::Changed
             }
             Verdict::Forgotten => Miss::Forgotten,
@@ -219,13 +254,19 @@ impl Cache {
         Found::Stale(entry, miss)
     }
 
-    /// Keeps an answer, unless it is too large or out of date already.
+    /// Keeps an answer in memory, unless it is too large or was purged meanwhile; whether it is of use to others, in
+    /// memory or by Redis.
     pub fn put(&self, key: Key, entry: Arc<Entry>) -> bool {
         let fits = entry.weight() <= self.0.bounds.bytes / LARGEST_SHARE;
         if fits {
-            self.0.answers.insert(key, entry);
+            self.0.answers.insert(key, entry.clone());
         }
-        fits
+        // Afterwards, so that a purge either finds it or is found.
+        if self.0.purges.include(&entry) {
+            self.0.answers.remove(&key);
+            return false;
+        }
+        fits || self.0.shared.is_on()
     }
 
     /// Remembers that there is no use in looking for an answer.
@@ -233,8 +274,9 @@ impl Cache {
         self.0.hopeless.insert(key, ());
     }
 
-    /// How long an answer made of this may live.
-    pub fn lifetime(&self, wanted: Option<Duration>) -> Duration {
+    /// How long an answer may live of which this is said.
+    pub fn lifetime(&self, hint: Hint) -> Duration {
+        let wanted = hint.max_age_s.map(|seconds| Duration::from_secs(seconds.into()));
         wanted.map_or(self.0.bounds.lifetime, |wanted| wanted.min(self.0.bounds.lifetime))
     }
 
@@ -243,10 +285,13 @@ impl Cache {
         (self.0.answers.weight(), self.0.answers.len())
     }
 
-    /// Forgets everything in memory.
-    pub fn clear(&self) {
-        self.0.answers.clear();
-        self.0.known.clear();
-        self.0.hopeless.clear();
+    /// Forgets what has this tag, or everything; nor is anything served that others have of it.
+    pub fn purge(&self, tag: Option<Tag>) {
+        self.0.purges.add(tag);
+        self.0.answers.retain(|_, entry| !self.0.purges.include(entry));
+        if tag.is_none() {
+            self.0.known.clear();
+            self.0.hopeless.clear();
+        }
     }
 }

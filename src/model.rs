@@ -8,6 +8,8 @@ use entity::{
     RelationKind, Table, Type, TypeId, screaming_case,
 };
 
+use crate::store::db::reads::Hint;
+
 pub mod catalog;
 pub mod document;
 pub mod entity;
@@ -28,6 +30,7 @@ pub mod change;
 pub mod cursor;
 pub mod filter;
 pub mod page;
+pub mod tag;
 
 pub mod aggregate;
 pub mod lineage;
@@ -82,6 +85,12 @@ impl Graph {
     pub fn entities(&self) -> impl Iterator<Item = (TypeId, &Type, &Table)> {
         let types = self.types.iter().enumerate();
         types.filter_map(|(id, ty)| ty.table.as_ref().map(|table| (id, ty, table)))
+    }
+
+    /// How old an answer may be that lists, counts or measures rows of a table.
+    pub fn hint_of(&self, table: &str) -> Hint {
+        let owner = self.entities().find(|(_, _, of)| of.name == table);
+        owner.map_or(Hint::NONE, |(_, ty, _)| ty.hint)
     }
 
     /// Finds a type by its name in the schema.
@@ -207,7 +216,7 @@ impl Graph {
 fn shell(declaration: &Declaration) -> Type {
     let doc = catalog::catalog().get(declaration.table).map(|info| info.doc.clone());
     let mut ty = view(declaration.name.to_owned(), doc.unwrap_or_default(), declaration.columns());
-    ty.stale_if_error_s = declaration.stale_if_error_s;
+    ty.hint = declaration.hint;
     if !declaration.one.is_empty() {
         ty.table = Some(Table {
             name: declaration.table,
@@ -223,7 +232,7 @@ fn shell(declaration: &Declaration) -> Type {
 }
 
 fn view(name: String, doc: String, columns: Vec<Column>) -> Type {
-    Type { name, doc, columns, relations: Vec::new(), nested: Vec::new(), stale_if_error_s: 0, table: None }
+    Type { name, doc, columns, relations: Vec::new(), nested: Vec::new(), hint: Hint::NONE, table: None }
 }
 
 fn computed_column(name: &str, doc: &str, sql: &str, ty: ColumnType) -> Column {

@@ -1,7 +1,7 @@
 //! An entry: the bytes of an answer and what must hold for them to be served.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 use crate::cache::freshness::Sources;
 use crate::cache::key::Key;
 use crate::model::change::Snapshot;
+use crate::store::db::reads::Hint;
+use crate::telemetry::CacheMetrics;
 
 /// Rows that a description names.
 const SHOWN: usize = 100;
@@ -32,6 +34,8 @@ pub struct Entry {
     pub as_of: Arc<Snapshot>,
     /// Up to which of our batches it is known to hold.
     pub checked: AtomicU64,
+    /// How often it was found here.
+    pub hits: AtomicU32,
 }
 
 /// The request that an answer was made for.
@@ -43,8 +47,10 @@ pub struct Origin {
     pub begun: Instant,
     /// For how long its answer may be served.
     pub lifetime: Duration,
-    /// How old it may be when nothing newer can be had, whether it holds or not.
-    pub stale_if_error: Duration,
+    /// What is said of its age besides; the lifetime is counted in already.
+    pub hint: Hint,
+    /// Whether it is for one person only.
+    pub personal: bool,
 }
 
 impl Entry {
@@ -57,12 +63,23 @@ impl Entry {
     /// An answer to a request that began when the tail had passed this batch, as our process counts, and all that the
     /// snapshot sees.
     pub fn new(body: Bytes, origin: Origin, sources: Sources, (batch, as_of): (u64, Arc<Snapshot>)) -> Self {
-        Self { hash: Self::hash_of(&body), body, origin, sources, as_of, checked: AtomicU64::new(batch) }
+        let (hash, checked, hits) = (Self::hash_of(&body), AtomicU64::new(batch), AtomicU32::new(0));
+        Self { body, hash, origin, sources, as_of, checked, hits }
     }
 
     /// How long ago the request began that it answered.
     pub fn age(&self) -> Duration {
         self.origin.begun.elapsed()
+    }
+
+    /// How old it may become: after its lifetime it is shown for a while, as long as it holds.
+    pub fn end(&self) -> Duration {
+        self.origin.lifetime + Duration::from_secs(self.origin.hint.stale_while_revalidate_s.into())
+    }
+
+    /// How old it may be when nothing newer can be had, whether it holds or not.
+    pub fn end_if_error(&self) -> Duration {
+        Duration::from_secs(self.origin.hint.stale_if_error_s.into())
     }
 
     /// What it was made of and how long it lives, for people. Of many rows it shows the first.
@@ -72,6 +89,9 @@ impl Entry {
         json!({
             "ageMs": u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX),
             "lifetimeMs": u64::try_from(self.origin.lifetime.as_millis()).unwrap_or(u64::MAX),
+            "staleWhileRevalidateMs": u64::from(self.origin.hint.stale_while_revalidate_s) * 1_000,
+            "staleIfErrorMs": u64::from(self.origin.hint.stale_if_error_s) * 1_000,
+            "scope": if self.origin.personal { "PRIVATE" } else { "PUBLIC" },
             "rows": self.sources.rows.len(),
             "tags": self.sources.rows.iter().take(SHOWN).collect::<Vec<_>>(),
             "lists": lists.collect::<Vec<_>>(),
@@ -92,5 +112,19 @@ pub struct Weigh;
 impl quick_cache::Weighter<Key, Arc<Entry>> for Weigh {
     fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
         entry.weight()
+    }
+}
+
+/// Counts what is pushed out.
+#[derive(Debug, Clone)]
+pub struct CountEvictions(pub CacheMetrics);
+
+impl quick_cache::Lifecycle<Key, Arc<Entry>> for CountEvictions {
+    type RequestState = ();
+
+    fn begin_request(&self) {}
+
+    fn on_evict(&self, (): &mut (), _: Key, _: Arc<Entry>) {
+        self.0.evicted.inc();
     }
 }

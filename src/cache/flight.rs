@@ -59,6 +59,11 @@ impl Flights {
         Part::Lead(Lead { flights: self.clone(), key, landing })
     }
 
+    /// Whether somebody executes it.
+    pub fn is_flying(&self, key: &Key) -> bool {
+        self.lock().contains_key(key)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Landing>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

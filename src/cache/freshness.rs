@@ -57,8 +57,8 @@ impl Sources {
 pub enum Verdict {
     /// Nothing that it read has changed up to this batch.
     Fresh(u64),
-    /// Something may have: a row, or a list of this table.
-    Touched(Option<String>),
+    /// Something may have: a row or a list of this table.
+    Touched(String),
     /// The entry is older than what is remembered.
     Forgotten,
 }
@@ -89,20 +89,26 @@ struct Marks {
     /// How much is remembered: rows, changes of a table, snapshots.
     limits: (usize, usize, usize),
     /// The last batch that touched a row. Two generations: when the young one is full it takes the place of the old.
-    young: HashMap<Uuid, u64>,
-    old: HashMap<Uuid, u64>,
+    young: HashMap<Uuid, Touch>,
+    old: HashMap<Uuid, Touch>,
     /// The batch with which the young one began.
     began: u64,
     tables: HashMap<String, Recent>,
+    /// Their names, in the order of their numbers.
+    names: Vec<String>,
     /// What began before this batch cannot be judged any more.
     floor: u64,
     /// With every batch that ended a set, the snapshot at its end.
     snapshots: VecDeque<(u64, Arc<Snapshot>)>,
 }
 
+/// The batch that touched a row last, and the number of its table.
+type Touch = (u64, u16);
+
 /// The last changes of a table.
 #[derive(Debug, Default)]
 struct Recent {
+    number: u16,
     changes: VecDeque<Image>,
     /// The last batch of which a change is missing here.
     forgotten: u64,
@@ -116,6 +122,7 @@ impl Default for Marks {
             old: HashMap::new(),
             began: 0,
             tables: HashMap::new(),
+            names: Vec::new(),
             floor: 0,
             snapshots: VecDeque::new(),
         }
@@ -133,14 +140,16 @@ impl Freshness {
             if change.op == Op::Truncate || !catalog().contains_key(change.entity.as_ref()) {
                 marks.floor = batch;
             }
-            if let Some(id) = change.id {
-                marks.touch(id, batch);
-            }
             if !marks.tables.contains_key(change.entity.as_ref()) {
-                marks.tables.insert(change.entity.to_string(), Recent::default());
+                let number = u16::try_from(marks.names.len()).unwrap_or(u16::MAX);
+                marks.names.push(change.entity.to_string());
+                marks.tables.insert(change.entity.to_string(), Recent { number, ..Recent::default() });
             }
-            if let Some(recent) = marks.tables.get_mut(change.entity.as_ref()) {
-                recent.add(image, most);
+            let Some(recent) = marks.tables.get_mut(change.entity.as_ref()) else { continue };
+            recent.add(image, most);
+            let number = recent.number;
+            if let Some(id) = change.id {
+                marks.touch(id, (batch, number));
             }
         }
         drop(marks);
@@ -198,8 +207,9 @@ impl Freshness {
         if since < marks.floor {
             return Verdict::Forgotten;
         }
-        if sources.rows.iter().any(|row| marks.last(row) > since) {
-            return Verdict::Touched(None);
+        let mut touches = sources.rows.iter().filter_map(|row| marks.last(row));
+        if let Some((_, number)) = touches.find(|(batch, _)| *batch > since) {
+            return Verdict::Touched(marks.names.get(usize::from(number)).cloned().unwrap_or_default());
         }
         for (list, keys) in &sources.lists {
             let Some(recent) = marks.tables.get(list.table.as_ref()) else { continue };
@@ -208,7 +218,7 @@ impl Freshness {
             }
             let later = recent.changes.iter().rev().take_while(|image| image.batch > since);
             if later.into_iter().any(|image| image.touches(list, keys)) {
-                return Verdict::Touched(Some(list.table.to_string()));
+                return Verdict::Touched(list.table.to_string());
             }
         }
         Verdict::Fresh(now)
@@ -224,18 +234,18 @@ impl Freshness {
 }
 
 impl Marks {
-    fn touch(&mut self, row: Uuid, batch: u64) {
+    fn touch(&mut self, row: Uuid, touch: Touch) {
         if self.young.len() >= self.limits.0 {
             self.old = std::mem::take(&mut self.young);
             // Whatever was forgotten with the generation before was touched at this batch at the latest.
             self.floor = self.floor.max(self.began);
-            self.began = batch;
+            self.began = touch.0;
         }
-        self.young.insert(row, batch);
+        self.young.insert(row, touch);
     }
 
-    fn last(&self, row: &Uuid) -> u64 {
-        self.young.get(row).or_else(|| self.old.get(row)).copied().unwrap_or(0)
+    fn last(&self, row: &Uuid) -> Option<Touch> {
+        self.young.get(row).or_else(|| self.old.get(row)).copied()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cache::entry::{Entry, Origin};
 use crate::cache::freshness::{Freshness, Sources};
 use crate::cache::key::{Key, Keys};
 use crate::error::Result;
-use crate::store::db::reads::List;
+use crate::store::db::reads::{Hint, List};
 use crate::store::redis::Redis;
 
 /// What an entry begins with: a version of the form. Others are not read.
@@ -43,7 +43,8 @@ struct Head {
     /// When the request began, in milliseconds since 1970.
     begun: u64,
     lifetime_ms: u64,
-    stale_if_error_ms: u64,
+    hint: Hint,
+    personal: bool,
     /// How many rows, and for each list how many keys follow.
     rows: usize,
     lists: Vec<(List, usize)>,
@@ -61,7 +62,7 @@ impl SharedCache {
     }
 
     /// Hears messages of a channel; see [`Redis::listen`].
-    pub async fn listen(&self, channel: &str, heard: impl FnMut()) -> Result<()> {
+    pub async fn listen(&self, channel: &str, heard: impl FnMut(&str)) -> Result<()> {
         self.redis.listen(channel, heard).await
     }
 
@@ -73,7 +74,7 @@ impl SharedCache {
 
     /// Keeps an entry for the rest of its life.
     pub async fn put(&self, key: &Key, entry: &Entry) {
-        let left = entry.origin.lifetime.saturating_sub(entry.age());
+        let left = entry.end().saturating_sub(entry.age());
         if let Some(bytes) = self.encode(key, entry).filter(|_| !left.is_zero()) {
             self.redis.set(&format!("answer:{key}"), &bytes, left).await;
         }
@@ -98,7 +99,8 @@ impl SharedCache {
             operation: entry.origin.operation.clone(),
             begun: u64::try_from(began.as_millis()).ok()?,
             lifetime_ms: u64::try_from(entry.origin.lifetime.as_millis()).ok()?,
-            stale_if_error_ms: u64::try_from(entry.origin.stale_if_error.as_millis()).ok()?,
+            hint: entry.origin.hint,
+            personal: entry.origin.personal,
             rows: rows.len(),
             lists: lists.iter().map(|(list, keys)| (list.clone(), keys.len())).collect(),
         };
@@ -155,8 +157,8 @@ impl SharedCache {
         let age = Duration::from_millis(now.saturating_sub(head.begun));
         let begun = Instant::now().checked_sub(age)?;
         let lifetime = Duration::from_millis(head.lifetime_ms);
-        let stale_if_error = Duration::from_millis(head.stale_if_error_ms);
-        let origin = Origin { operation: head.operation, begun, lifetime, stale_if_error };
+        let Head { operation, hint, personal, .. } = head;
+        let origin = Origin { operation, begun, lifetime, hint, personal };
         Some(Entry::new(body, origin, sources, (batch, as_of)))
     }
 }
@@ -196,8 +198,9 @@ mod tests {
         let sources =
             Sources { rows: ids.clone(), lists: vec![(List::all("tasks"), Vec::new()), (list, ids)] };
         let lifetime = Duration::from_secs(60);
-        let (begun, stale_if_error) = (Instant::now(), Duration::from_secs(9));
-        let origin = Origin { operation: Some("Name".into()), begun, lifetime, stale_if_error };
+        let hint = Hint { max_age_s: Some(9), stale_while_revalidate_s: 1, stale_if_error_s: 2 };
+        let operation = Some("Name".into());
+        let origin = Origin { operation, begun: Instant::now(), lifetime, hint, personal: true };
         Entry::new(body.into(), origin, sources, (7, Arc::new("5:9:6,7".parse().unwrap())))
     }
 
@@ -221,7 +224,8 @@ mod tests {
             let back = shared.decode(&key, &bytes, &freshness).unwrap();
             prop_assert_eq!((&back.body, &back.hash, &back.sources), (&entry.body, &entry.hash, &entry.sources));
             prop_assert_eq!((&back.as_of, back.checked.into_inner()), (&entry.as_of, 3));
-            prop_assert_eq!((back.origin.operation, back.origin.lifetime), (entry.origin.operation.clone(), entry.origin.lifetime));
+            prop_assert_eq!((&back.origin.operation, back.origin.lifetime), (&entry.origin.operation, entry.origin.lifetime));
+            prop_assert_eq!((back.origin.hint, back.origin.personal), (entry.origin.hint, entry.origin.personal));
             let other = shared.keys.of_operation(&nobody(), true, b"{ a }");
             prop_assert!(shared.decode(&other, &bytes, &freshness).is_none());
             prop_assert!(self::shared(b"another").decode(&key, &bytes, &freshness).is_none());

@@ -1,4 +1,4 @@
-//! Purges: an operator has every process forget the answers that it keeps, by a message over Redis.
+//! Purges: an operator has every process forget answers that it keeps, by a message over Redis.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) async fn run(app: App) {
     let shared = app.cache.shared().clone();
     while shared.is_on() {
-        // Also when it begins to listen: what was sent while nobody heard is not known.
-        drop(shared.listen(PURGES, || app.cache.clear()).await);
+        // Everything, if no tag is named: also when it begins to listen, as what was sent before is not known.
+        drop(shared.listen(PURGES, |text| app.cache.purge(text.parse().ok())).await);
         tokio::time::sleep(RETRY).await;
     }
 }

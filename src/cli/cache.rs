@@ -5,6 +5,7 @@ use clap::Subcommand;
 use crate::cli::{print, say};
 use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
+use crate::model::tag::Tag;
 use crate::store::redis::{PURGES, Redis};
 
 /// What can be done with the cache.
@@ -13,10 +14,14 @@ pub enum Cache {
     /// Print what stands in Redis, as lines with tabs: kind, how many, bytes. What each process has in memory is in its
     /// metrics.
     Stats,
-    /// Have every process forget its answers, and Redis too. Nobody needs it: answers that do not hold are not served.
+    /// Have every process forget answers. It is for changes that left nothing in the change log, as when rows were
+    /// loaded with triggers switched off; others are noticed.
     Purge {
-        /// Forget all of them.
-        #[arg(long, required = true)]
+        /// Forget those that show this row, as in Task:<id>, or list rows of this type, as in Task.
+        #[arg(long, required_unless_present = "all")]
+        tag: Vec<Tag>,
+        /// Forget all of them, those in Redis, too.
+        #[arg(long, conflicts_with = "tag")]
         all: bool,
     },
 }
@@ -38,12 +43,17 @@ impl Cache {
                 }
                 print(&text)
             }
-            Self::Purge { .. } => {
+            Self::Purge { all: true, .. } => {
+                redis.publish(PURGES, "").await?;
                 let removed = redis.clear("answer:").await?;
-                redis.publish(PURGES).await?;
-                say(&format!(
-                    "{removed} answers removed from Redis; the processes that it reaches forget theirs"
-                ));
+                say(&format!("{removed} answers removed from Redis; the processes forget theirs"));
+                Ok(())
+            }
+            Self::Purge { tag, .. } => {
+                for tag in tag {
+                    redis.publish(PURGES, &tag.to_string()).await?;
+                    say(&format!("the processes forget what has the tag {tag}"));
+                }
                 Ok(())
             }
         }

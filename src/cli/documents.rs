@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::cli::print;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::graphql::admit::{Parameters, admit};
+use crate::graphql::admit::{Parameters, check};
 use crate::model::document::{DocumentHash, Registered, register};
 use crate::store::db::Db;
 
@@ -50,7 +50,7 @@ impl Documents {
         for Registered { hash, text, .. } in &documents {
             let parameters = Parameters { query: Some(text.clone()), ..Parameters::default() };
             // Of several operations clients name one; and the variables are theirs.
-            let refused = admit(parameters, &config.limits)
+            let refused = check(parameters, &config.limits)
                 .err()
                 .filter(|refusal| refusal.error.field() != Some("operationName"));
             let refused = refused

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
+use crate::graphql::known::Known;
 
 mod measure;
 mod tokens;
@@ -171,15 +172,31 @@ impl Refusal {
 }
 
 /// Checks a request against the limits and parses it.
-pub fn admit(parameters: Parameters, limits: &Limits) -> Result<Admitted, Refusal> {
+pub fn check(parameters: Parameters, limits: &Limits) -> Result<Admitted, Refusal> {
+    admit(parameters, limits, None)
+}
+
+/// Checks a request against the limits and parses it, unless its document is known.
+pub(super) fn admit(
+    parameters: Parameters,
+    limits: &Limits,
+    known: Option<&Known>,
+) -> Result<Admitted, Refusal> {
     let query = parameters.query.filter(|query| !query.trim().is_empty());
     let query = query.ok_or_else(|| Refusal::malformed("query", "is missing"))?;
-    tokens::check_tokens(&query, limits)?;
+    let found = known.and_then(|known| known.find(&query));
+    let is_new = found.is_none();
+    if is_new {
+        tokens::check_tokens(&query, limits)?;
+    }
     let extensions = parameters.extensions.as_deref();
     let extensions = extensions.map(|raw| read_extensions(raw, limits)).transpose()?.unwrap_or_default();
     let variables = parameters.variables.as_deref();
     let mut variables = variables.map(|raw| read_variables(raw, limits)).transpose()?.unwrap_or_default();
-    let document = parse_query(&query).map_err(|error| syntax(&error))?;
+    let document = match found {
+        Some(document) => document,
+        None => parse_query(&query).map_err(|error| syntax(&error))?,
+    };
     let operations = document.operations.iter().count();
     measure::over("max_operations", "operations", operations, limits.max_operations)?;
     let name = parameters.operation_name.filter(|name| !name.is_empty());
@@ -191,8 +208,11 @@ pub fn admit(parameters: Parameters, limits: &Limits) -> Result<Admitted, Refusa
         OperationType::Subscription => "subscription",
     };
     measure::check_cost(&document, &variables, limits)?;
-    let known = document.operations.iter().find(|(_, operation)| std::ptr::eq(*operation, chosen));
-    let name = known.and_then(|(name, _)| name).map(ToString::to_string);
+    if let Some(known) = known.filter(|_| is_new) {
+        known.keep(&query, &document);
+    }
+    let named = document.operations.iter().find(|(_, operation)| std::ptr::eq(*operation, chosen));
+    let name = named.and_then(|(name, _)| name).map(ToString::to_string);
     let mut request = Request::new(query).variables(variables);
     request.operation_name.clone_from(&name);
     request.set_parsed_query(document);

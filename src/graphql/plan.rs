@@ -1,8 +1,6 @@
 //! Plans: a selection, turned once into what has to be read and what has to be written. A plan is made for a
 //! level, not for a row; afterwards rows cost neither look-ups by name nor futures.
 
-use std::time::Duration;
-
 use async_graphql::parser::types::SelectionSet;
 use async_graphql::{Pos, Value};
 use uuid::Uuid;
@@ -176,7 +174,7 @@ impl Planner<'_> {
         relations: &mut Vec<RelationPlan>,
     ) -> Vec<Slot<FieldPlan>> {
         let meta = &graph().types[ty];
-        self.notes.shows(Duration::from_secs(meta.stale_if_error_s.into()));
+        self.notes.shows(meta.hint);
         let mut fields = Vec::new();
         let applies =
             |condition: &str| condition == meta.name || (condition == "Node" && meta.table.is_some());

@@ -3,7 +3,6 @@
 //! confirm are dropped, and the search goes on until the page is full or there are no more hits.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -11,7 +10,7 @@ use crate::error::Result;
 use crate::graphql::level::{PageRows, Pages, resolve_objects};
 use crate::graphql::loaders::Loaders;
 use crate::graphql::plan::ConnectionPlan;
-use crate::store::db::reads::List;
+use crate::store::db::reads::{Hint, List};
 use crate::store::db::rows::RowRef;
 use crate::store::db::sql::Sql;
 use crate::store::embedder::Embedder;
@@ -21,9 +20,9 @@ use crate::store::vectors::{Hit, Question as Nearest, Vectors, WINDOW_MAX};
 pub(crate) const MAX_QUERY: usize = 2_000;
 /// Hits asked for beyond the page, so that a few dropped ones cost no second round.
 const SPARE: usize = 16;
-/// How long a list of hits is believed: the index follows the table, and a change that touches no list in time for
-/// the index would otherwise be missed for good.
-const LIFETIME: Duration = Duration::from_secs(2);
+/// A list of hits is believed for a moment only: the index follows the table, and no change of a row tells when it has
+/// caught up.
+pub(crate) const HINT: Hint = Hint { max_age_s: Some(2), ..Hint::NONE };
 /// Each further round looks at this many times more hits.
 const GROWTH: usize = 4;
 
@@ -48,7 +47,7 @@ pub(crate) async fn search(
     sql: &Sql,
     connection: &ConnectionPlan,
 ) -> Result<Pages> {
-    loaders.session.notes().copied(List::all("evidence"), LIFETIME);
+    loaders.session.notes().copied(List::all("evidence"), HINT);
     let size = usize::try_from(connection.page.size).unwrap_or(usize::MAX);
     let mut pages = Pages::default();
     let vector = loaders.searcher.embedder.embed_query(&question.query).await?;

@@ -14,11 +14,13 @@ use crate::model::lineage::{DEFAULT_DEPTH, DIRECTION, MAX_DEPTH, MAX_STEPS};
 use crate::model::page::DEFAULT_PAGE_SIZE;
 use crate::model::{enums, graph};
 
+mod hints;
 pub(crate) mod meta;
 
 /// Adds every type to the registry and gives the fields of `Query`.
 pub(crate) fn register(registry: &mut Registry) -> IndexMap<String, MetaField> {
     add_scalars(registry);
+    hints::add_cache_control(registry);
     for values in enums().map(|(_, _, values)| values).chain([&DIRECTION, &FAULT]) {
         let name = |value: &&str| (value.to_ascii_uppercase(), String::new());
         add_enum(registry, values.name, "", values.values.iter().map(name));
@@ -92,7 +94,7 @@ fn root_fields() -> IndexMap<String, MetaField> {
         [ids],
     ));
     fields.push(field("viewer", "Who asks.", "Viewer", []));
-    fields.push(field(
+    let mut search = field(
         "searchEvidence",
         "The evidence nearest to a question in meaning, best first.",
         "SearchEvidenceConnection",
@@ -101,7 +103,9 @@ fn root_fields() -> IndexMap<String, MetaField> {
             argument("filter", "EvidenceFilter", "Only evidence that fits."),
             first_argument(),
         ],
-    ));
+    );
+    search.directive_invocations.extend(hints::invocation(crate::graphql::search::HINT, false));
+    fields.push(search);
     fields.push(field(
         "verifyAuditLog",
         "Checks the chain of the audit log, 100,000 entries at most at once. For administrators.",
@@ -139,6 +143,7 @@ fn add_type(registry: &mut Registry, ty: &Type) {
     }
     fields.extend(ty.relations.iter().map(relation_field));
     add_object(registry, &ty.name, &ty.doc, fields);
+    hints::add_hint(registry, ty);
 }
 
 fn relation_field(relation: &Relation) -> MetaField {

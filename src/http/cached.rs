@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, VARY};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 
 use crate::app::App;
@@ -18,17 +18,21 @@ use crate::cache::{Found, Miss};
 use crate::error::Code;
 use crate::graphql::Answer;
 use crate::graphql::admit::{Admitted, Chosen};
-use crate::http::consistency;
+use crate::model::graph;
 use crate::model::viewer::Viewer;
 use crate::model::write::Origin;
 use crate::store::db::Session;
+use crate::store::db::reads::{Hint, Noted};
 
+pub(super) use ask::Ask;
 pub(super) use status::Status;
 
+mod ask;
 mod status;
 
 /// Whoever keeps an answer must ask before using it again: only here is it known whether it still holds.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+const PUBLIC: HeaderValue = HeaderValue::from_static("public, no-cache");
 const VARIES: HeaderValue = HeaderValue::from_static("accept, authorization, x-api-key");
 /// How long others wait for the process that executes; then they execute, too.
 const CLAIM: Duration = Duration::from_millis(3_000);
@@ -37,70 +41,12 @@ const POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mil
 /// So often one waits for the answer of another before executing oneself.
 const ROUNDS: usize = 3;
 
-/// A request as the cache sees it.
-pub(super) struct Ask {
-    bytes: Option<Key>,
-    method: Method,
-    if_none_match: Option<HeaderValue>,
-    /// An answer may come from the cache.
-    look_up: bool,
-    /// It may be kept.
-    keep: bool,
-    /// It may be as stale as this.
-    max_stale: Option<Duration>,
-    /// The answer is to say how it came about.
-    explain: bool,
-    /// The client has seen something written, so that nothing older will do.
-    pub(super) must_be_fresh: bool,
-}
-
-impl Ask {
-    pub(super) fn new(app: &App, headers: &HeaderMap, viewer: &Viewer, method: Method, bytes: &[u8]) -> Self {
-        let mut ask = Self {
-            bytes: app.cache.is_on().then(|| app.cache.keys().of_bytes(viewer, method.as_str(), bytes)),
-            method,
-            if_none_match: headers.get(IF_NONE_MATCH).cloned(),
-            look_up: app.cache.is_on(),
-            keep: app.cache.is_on(),
-            max_stale: None,
-            explain: false,
-            must_be_fresh: headers.contains_key(consistency::HEADER),
-        };
-        for value in headers.get_all(CACHE_CONTROL) {
-            for part in value.to_str().unwrap_or_default().split(',') {
-                let (name, argument) = part.split_once('=').unwrap_or((part, ""));
-                match name.trim().to_ascii_lowercase().as_str() {
-                    "no-cache" => ask.look_up = false,
-                    "no-store" => (ask.look_up, ask.keep) = (false, false),
-                    // Without a number any age will do.
-                    "max-stale" => {
-                        let seconds = argument.trim().trim_matches('"').parse();
-                        ask.max_stale = Some(seconds.map_or(Duration::MAX, Duration::from_secs));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        ask
-    }
-
-    /// Has the answer say how it came about. Such an answer is made for this request.
-    pub(super) fn explain(&mut self) {
-        self.explain = true;
-        self.bytes = None;
-        self.if_none_match = None;
-    }
-
-    fn takes_stale(&self, entry: &Entry, miss: Miss) -> bool {
-        let knowable = matches!(miss, Miss::Changed | Miss::Expired | Miss::Forgotten);
-        knowable && !self.must_be_fresh && self.max_stale.is_some_and(|most| entry.age() <= most)
-    }
-}
-
 /// An entry to be sent.
 pub(super) struct Kept {
     entry: Arc<Entry>,
     status: Status,
+    /// Somebody should make it anew.
+    due: bool,
 }
 
 /// What came of an operation.
@@ -117,7 +63,7 @@ impl Kept {
     }
 
     pub(super) fn send(self, app: &App, ask: &Ask, kind: &'static str) -> Response {
-        let Self { entry, status } = self;
+        let Self { entry, status, .. } = self;
         // The same bytes as another media type are another representation.
         let tag =
             format!("\"{}{}\"", entry.hash, if kind.starts_with("application/json") { "" } else { "g" });
@@ -134,7 +80,7 @@ impl Kept {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         let tag = Some(tag).filter(|_| !ask.explain);
         headers.extend(tag.and_then(|tag| HeaderValue::try_from(tag).ok()).map(|tag| (ETAG, tag)));
-        headers.insert(CACHE_CONTROL, PRIVATE);
+        headers.insert(CACHE_CONTROL, control(ask, &entry));
         headers.insert(VARY, VARIES);
         if !matches!(status, Status::Executed(..)) {
             headers.insert(AGE, HeaderValue::from(entry.age().as_secs()));
@@ -145,6 +91,20 @@ impl Kept {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         }
         response
+    }
+}
+
+/// What others may do with an answer. A cache on the way may keep what anybody may have; like everyone else it must
+/// ask before it uses it, and may do without only when nobody answers.
+fn control(ask: &Ask, entry: &Entry) -> HeaderValue {
+    if !ask.public || entry.origin.personal || ask.method != Method::GET {
+        return PRIVATE;
+    }
+    match entry.origin.hint.stale_if_error_s {
+        0 => PUBLIC,
+        seconds => {
+            HeaderValue::try_from(format!("public, max-age=0, stale-if-error={seconds}")).unwrap_or(PUBLIC)
+        }
     }
 }
 
@@ -161,13 +121,21 @@ fn explained(entry: &Entry, status: Status) -> Body {
 pub(super) async fn recall(app: &App, ask: &Ask) -> Option<Kept> {
     let bytes = ask.bytes.as_ref().filter(|_| ask.look_up && !ask.must_be_fresh)?;
     let found = settled(app, || app.cache.recall(bytes)).await;
-    let pushed_out = matches!(found, Found::Nothing(Miss::Absent)) && app.cache.shared().is_on();
-    let Some(key) = app.cache.known(bytes).filter(|_| pushed_out) else {
-        return serve(app, ask, found, Status::Hit).ok();
-    };
-    let Found::Fresh(entry) = app.cache.fetch(&key).await else { return None };
+    if matches!(found, Found::Nothing(Miss::Absent)) {
+        let key = app.cache.known(bytes).filter(|_| app.cache.shared().is_on())?;
+        return fetched(app, &key).await;
+    }
+    let kept = serve(app, ask, found, Status::Hit).ok()?;
+    // Who makes it anew must have read the request.
+    let alone = || app.cache.known(bytes).is_some_and(|key| !app.cache.flights().is_flying(&key));
+    if kept.due && alone() { None } else { Some(kept) }
+}
+
+/// The answer of another process, if it holds.
+async fn fetched(app: &App, key: &Key) -> Option<Kept> {
+    let (Found::Fresh(entry) | Found::Due(entry)) = app.cache.fetch(key).await else { return None };
     app.cache.metrics().hit("redis");
-    Some(Kept { entry, status: Status::Shared })
+    Some(Kept { entry, status: Status::Shared, due: false })
 }
 
 /// Looks up; if the tail has not heard from PostgreSQL for too long, has it look first.
@@ -186,11 +154,16 @@ fn serve(app: &App, ask: &Ask, found: Found, status: Status) -> Result<Kept, Mis
     match found {
         Found::Fresh(entry) => {
             app.cache.metrics().hit("memory");
-            Ok(Kept { entry, status })
+            Ok(Kept { entry, status, due: false })
+        }
+        Found::Due(entry) => {
+            app.cache.metrics().hit("memory");
+            let late = entry.age() >= entry.origin.lifetime;
+            Ok(Kept { entry, status: if late { Status::Revalidating } else { status }, due: true })
         }
         Found::Stale(entry, miss) if ask.takes_stale(&entry, miss) => {
             app.cache.metrics().hit("stale");
-            Ok(Kept { entry, status: Status::Stale })
+            Ok(Kept { entry, status: Status::Stale, due: false })
         }
         Found::Stale(_, miss) | Found::Nothing(miss) => Err(miss),
     }
@@ -198,7 +171,7 @@ fn serve(app: &App, ask: &Ask, found: Found, status: Status) -> Result<Kept, Mis
 
 fn stale(app: &App, entry: Arc<Entry>) -> Kept {
     app.cache.metrics().hit("stale");
-    Kept { entry, status: Status::StaleIfError }
+    Kept { entry, status: Status::StaleIfError, due: false }
 }
 
 /// An operation on its way.
@@ -237,7 +210,12 @@ pub(super) async fn answer(
     let mut miss = Miss::Absent;
     for _ in 0..ROUNDS {
         match work.look_up(status).await {
-            Ok(kept) => return Answered::Kept(kept),
+            Ok((kept, key)) => {
+                if kept.due {
+                    work.refresh(key);
+                }
+                return Answered::Kept(kept);
+            }
             Err(Miss::Uncacheable) => return work.execute(Miss::Uncacheable, None).await,
             // Who executes now waits in vain.
             Err(Miss::Behind) if let Some(entry) = work.spare() => return Answered::Kept(stale(app, entry)),
@@ -247,7 +225,7 @@ pub(super) async fn answer(
             Part::Lead(lead) => {
                 // The flight before may have landed since we looked; and another process may know.
                 let known = match work.look_up(Status::Collapsed).await {
-                    Ok(kept) => Some(kept),
+                    Ok((kept, _)) => Some(kept),
                     Err(_) => work.ask_others(flight).await,
                 };
                 let Some(kept) = known else { return work.execute(miss, Some(lead)).await };
@@ -270,13 +248,13 @@ pub(super) async fn answer(
 }
 
 impl Work<'_> {
-    async fn look_up(&self, status: Status) -> Result<Kept, Miss> {
+    async fn look_up(&self, status: Status) -> Result<(Kept, Key), Miss> {
         let mut miss = Miss::Absent;
         for key in &self.keys {
             match serve(self.app, self.ask, settled(self.app, || self.app.cache.get(key)).await, status) {
                 Ok(kept) => {
                     self.learn(*key);
-                    return Ok(kept);
+                    return Ok((kept, *key));
                 }
                 Err(Miss::Absent) => {}
                 Err(other) => miss = other,
@@ -297,13 +275,12 @@ impl Work<'_> {
         let mut ours = false;
         loop {
             for key in &self.keys {
-                if let Found::Fresh(entry) = self.app.cache.fetch(key).await {
+                if let Some(kept) = fetched(self.app, key).await {
                     if ours {
                         shared.release(&flight).await;
                     }
-                    self.app.cache.metrics().hit("redis");
                     self.learn(*key);
-                    return Some(Kept { entry, status: Status::Shared });
+                    return Some(kept);
                 }
             }
             // Whoever gets the word looks once more: the one who had it may have given it back for an answer.
@@ -321,10 +298,29 @@ impl Work<'_> {
     /// An answer that may be shown when nothing newer can be had.
     fn spare(&self) -> Option<Arc<Entry>> {
         let known = self.keys.iter().find_map(|key| match self.app.cache.get(key) {
-            Found::Fresh(entry) | Found::Stale(entry, _) => Some(entry),
+            Found::Fresh(entry) | Found::Due(entry) | Found::Stale(entry, _) => Some(entry),
             Found::Nothing(_) => None,
         });
-        known.filter(|entry| !self.ask.must_be_fresh && entry.age() <= entry.origin.stale_if_error)
+        known.filter(|entry| !self.ask.must_be_fresh && entry.age() <= entry.end_if_error())
+    }
+
+    /// Has the answer made anew, unless somebody is about it; nobody waits.
+    fn refresh(self, key: Key) {
+        let Part::Lead(lead) = self.app.cache.flights().join(key) else { return };
+        let (app, ask) = (self.app.clone(), self.ask.clone());
+        let Self { admitted, viewer, origin, keys, .. } = self;
+        tokio::spawn(async move {
+            // Of several processes one does it.
+            let shared = app.cache.shared();
+            if shared.is_on() && !shared.claim(&key, CLAIM).await {
+                return;
+            }
+            // A session of its own: it is not the request's cost.
+            let session = app.db.session();
+            let work = Work { app: &app, ask: &ask, admitted, viewer, session, origin, keys };
+            let limit = app.config.limits.request_timeout();
+            drop(tokio::time::timeout(limit, work.execute(Miss::Due, Some(lead))).await);
+        });
     }
 
     fn learn(&self, key: Key) {
@@ -336,7 +332,10 @@ impl Work<'_> {
     async fn execute(self, miss: Miss, lead: Option<Lead>) -> Answered {
         let spare = if self.ask.look_up { self.spare() } else { None };
         let Self { app, ask, admitted, viewer, session, origin, keys } = self;
-        app.cache.metrics().missed(miss.as_str());
+        match miss {
+            Miss::Due => app.cache.metrics().refreshed.inc(),
+            _ => app.cache.metrics().missed(miss.as_str()),
+        }
         let begun = Instant::now();
         // Before the first statement: what the tail passes from now on may be missing in the answer.
         let reached = app.changes.reached();
@@ -364,10 +363,10 @@ impl Work<'_> {
             };
         };
         let personal = noted.person;
-        let lifetime = app.cache.lifetime(noted.lifetime);
+        let hint = hint_of(&noted);
+        let lifetime = app.cache.lifetime(hint);
         let body = bytes::Bytes::from(answer.into_body());
-        let stale_if_error = noted.stale_if_error.unwrap_or_default();
-        let made_for = entry::Origin { operation, begun, lifetime, stale_if_error };
+        let made_for = entry::Origin { operation, begun, lifetime, hint, personal };
         let as_of = (reached.batch, reached.snapshot);
         let entry = Arc::new(Entry::new(body, made_for, Sources::new(noted), as_of));
         let key = keys[usize::from(personal)];
@@ -387,6 +386,8 @@ impl Work<'_> {
                     }
                 });
             }
+        } else if claimed {
+            tokio::spawn(async move { shared.release(&flight).await });
         }
         if let Some(lead) = lead {
             lead.land(match (kept, personal) {
@@ -395,6 +396,12 @@ impl Work<'_> {
                 (true, true) => Landing::KeptForPerson,
             });
         }
-        Answered::Kept(Kept { entry, status: Status::Executed(miss, kept) })
+        Answered::Kept(Kept { entry, status: Status::Executed(miss, kept), due: false })
     }
+}
+
+/// How old an answer may be: the strictest word of all that it shows, lists or counts.
+fn hint_of(noted: &Noted) -> Hint {
+    let lists = noted.lists.iter().map(|(list, _)| graph().hint_of(&list.table));
+    noted.hint.into_iter().chain(lists).reduce(Hint::strictest).unwrap_or(Hint::NONE)
 }

@@ -4,6 +4,7 @@ use crate::model::entity::{
     Declaration, Enum,
     RelationDeclaration::{Many, One},
 };
+use crate::store::db::reads::Hint;
 
 /// Whether an agent takes work.
 pub static STATUS: Enum = Enum { name: "AgentStatus", values: &["active", "inactive", "maintenance"] };
@@ -23,7 +24,7 @@ pub(super) static AGENT: Declaration = Declaration {
     group_by_day: &["registered_at"],
     measures: &["last_heartbeat_at", "registered_at"],
     // An old telephone book is better than none.
-    stale_if_error_s: 300,
+    hint: Hint { stale_while_revalidate_s: 60, stale_if_error_s: 300, ..Hint::NONE },
     // The registry is the platform's telephone book: every viewer may read it. What agents did is per project.
     ..Declaration::new("Agent", "agents", "agent", "agents", "true")
 };

@@ -3,6 +3,7 @@
 //! types, nullability and descriptions come from the database (`catalog`).
 
 use crate::model::catalog::{ColumnInfo, catalog};
+use crate::store::db::reads::Hint;
 
 /// A place in [`crate::model::Graph::types`].
 pub type TypeId = usize;
@@ -20,8 +21,8 @@ pub struct Type {
     pub relations: Vec<Relation>,
     /// Objects made of the same row, such as `avg` of a group.
     pub nested: Vec<Nested>,
-    /// How old an answer that shows it may be, in seconds, when nothing newer can be had; 0 for things that change.
-    pub stale_if_error_s: u32,
+    /// How old an answer that shows it may be.
+    pub hint: Hint,
     /// Where its rows stand; `None` for a view.
     pub table: Option<Table>,
 }
@@ -196,6 +197,17 @@ pub struct Aggregate {
 }
 
 impl Type {
+    /// Whether its rows are other ones for another person of the same role and projects.
+    pub fn is_personal(&self) -> bool {
+        match &self.table {
+            Some(table) => table.visible.contains("{user}"),
+            None => self.name == Self::VIEWER,
+        }
+    }
+
+    /// The type that tells who asks.
+    pub const VIEWER: &str = "Viewer";
+
     /// Finds a column by its name in SQL.
     pub fn column_by_sql(&self, sql_name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.sql_name == sql_name)
@@ -257,7 +269,7 @@ pub struct Declaration {
     pub(super) group_by: &'static [&'static str],
     pub(super) group_by_day: &'static [&'static str],
     pub(super) measures: &'static [&'static str],
-    pub(super) stale_if_error_s: u32,
+    pub(super) hint: Hint,
 }
 
 /// A scalar that is computed by SQL from the row.
@@ -305,7 +317,7 @@ impl Declaration {
             group_by: &[],
             group_by_day: &[],
             measures: &[],
-            stale_if_error_s: 0,
+            hint: Hint::NONE,
         }
     }
 

@@ -76,11 +76,11 @@ impl Redis {
         matches!(self, Self::Node(_))
     }
 
-    /// Sends an empty message to those who listen now.
-    pub async fn publish(&self, channel: &str) -> Result<()> {
+    /// Sends a message to those who listen now.
+    pub async fn publish(&self, channel: &str, text: &str) -> Result<()> {
         let Self::Node(node) = self else { return Ok(()) };
         let mut connection = node.connection.clone();
-        let sent = timeout(TIMEOUT, connection.publish(format!("{PREFIX}{channel}"), "")).await;
+        let sent = timeout(TIMEOUT, connection.publish(format!("{PREFIX}{channel}"), text)).await;
         node.told(sent.map_err(Error::internal).and_then(|sent| sent.map_err(Error::internal)).map(drop))
     }
 
@@ -180,9 +180,9 @@ impl Redis {
         answer.ok()
     }
 
-    /// Listens on a channel and calls for every message, and once when it begins to listen; returns when the
-    /// connection is lost.
-    pub async fn listen(&self, channel: &str, mut heard: impl FnMut()) -> Result<()> {
+    /// Listens on a channel and calls with every message, and once with an empty one when it begins to listen;
+    /// returns when the connection is lost.
+    pub async fn listen(&self, channel: &str, mut heard: impl FnMut(&str)) -> Result<()> {
         let Self::Node(node) = self else { return Ok(()) };
         let subscribed = timeout(TIMEOUT, async {
             let mut listener = node.client.get_async_pubsub().await?;
@@ -192,9 +192,9 @@ impl Redis {
         let subscribed = subscribed.await.map_err(Error::internal);
         let subscribed = subscribed.and_then(|subscribed| subscribed.map_err(Error::internal));
         let mut messages = node.told(subscribed)?.into_on_message();
-        heard();
-        while messages.next().await.is_some() {
-            heard();
+        heard("");
+        while let Some(message) = messages.next().await {
+            heard(&message.get_payload::<String>().unwrap_or_default());
         }
         node.told(Err(Error::internal("the connection was closed")))
     }

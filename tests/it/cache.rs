@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::harness::{Database, Gateway, column, execute, id_of, member, secret};
 
+mod ages;
 mod checker;
 mod shared;
 mod touches;

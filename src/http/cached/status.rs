@@ -20,6 +20,8 @@ pub(in crate::http) enum Status {
     Collapsed,
     /// It does not hold any more, and the client said that it may be so.
     Stale,
+    /// It holds and has become old; it is being made anew.
+    Revalidating,
     /// It may not hold any more, and nothing newer can be had; such answers may be shown then.
     StaleIfError,
     /// It was executed, and kept or not.
@@ -48,12 +50,13 @@ impl Status {
             Self::Shared => "evidence-gateway; hit; detail=redis".into(),
             Self::Collapsed => "evidence-gateway; fwd=miss; collapsed".into(),
             Self::Stale => "evidence-gateway; hit; detail=stale".into(),
+            Self::Revalidating => "evidence-gateway; hit; detail=stale-while-revalidate".into(),
             Self::StaleIfError => "evidence-gateway; hit; detail=stale-if-error".into(),
             Self::Executed(miss, kept) => {
                 let forward = match miss {
                     Miss::Absent => "miss",
                     Miss::Refused => "request",
-                    Miss::Changed | Miss::Expired | Miss::Forgotten => "stale",
+                    Miss::Changed | Miss::Expired | Miss::Forgotten | Miss::Due => "stale",
                     Miss::Behind | Miss::Uncacheable => "bypass",
                 };
                 let kept = if kept { "; stored" } else { "" };

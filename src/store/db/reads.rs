@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -91,10 +90,34 @@ pub struct Noted {
     pub person: bool,
     /// Whether a statement did not say what it reads.
     pub unknown: bool,
-    /// For how long it may be shown when nothing newer can be had: the strictest word of all that it shows.
-    pub stale_if_error: Option<Duration>,
-    /// How long it may be believed, if changes alone do not tell.
-    pub lifetime: Option<Duration>,
+    /// How old it may be: the strictest word of all that it shows.
+    pub hint: Option<Hint>,
+}
+
+/// How old an answer may be that shows something. That nothing it was made of has changed is asked anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hint {
+    /// For how many seconds it is kept; `None` for as long as the settings say.
+    pub max_age_s: Option<u32>,
+    /// For how many seconds after that it is still shown, while a new one is being made.
+    pub stale_while_revalidate_s: u32,
+    /// How many seconds old it may be, whether it holds or not, when nothing newer can be had.
+    pub stale_if_error_s: u32,
+}
+
+impl Hint {
+    /// Nothing but what the settings say.
+    pub const NONE: Self = Self { max_age_s: None, stale_while_revalidate_s: 0, stale_if_error_s: 0 };
+
+    /// What may be said of something that is made of both.
+    #[must_use]
+    pub fn strictest(self, other: Self) -> Self {
+        Self {
+            max_age_s: self.max_age_s.into_iter().chain(other.max_age_s).min(),
+            stale_while_revalidate_s: self.stale_while_revalidate_s.min(other.stale_while_revalidate_s),
+            stale_if_error_s: self.stale_if_error_s.min(other.stale_if_error_s),
+        }
+    }
 }
 
 impl Notes {
@@ -124,19 +147,16 @@ impl Notes {
         }
     }
 
-    /// Notes a list that was read elsewhere, by what followed the database and may be behind it: the answer may be
-    /// believed for so long.
-    pub fn copied(&self, list: List, lifetime: Duration) {
-        let mut noted = self.lock();
-        noted.lists.push((list, Vec::new()));
-        noted.lifetime = Some(noted.lifetime.map_or(lifetime, |known| known.min(lifetime)));
+    /// Notes a list that was read elsewhere, by what follows the database and may be behind it.
+    pub fn copied(&self, list: List, hint: Hint) {
+        self.lock().lists.push((list, Vec::new()));
+        self.shows(hint);
     }
 
-    /// Notes that something is shown which may be this old when nothing newer can be had.
-    pub fn shows(&self, stale_if_error: Duration) {
+    /// Notes that something is shown of which this is said.
+    pub fn shows(&self, hint: Hint) {
         let mut noted = self.lock();
-        noted.stale_if_error =
-            Some(noted.stale_if_error.map_or(stale_if_error, |known| known.min(stale_if_error)));
+        noted.hint = Some(noted.hint.map_or(hint, |known| known.strictest(hint)));
     }
 
     /// Says that what was read besides is unknown.

@@ -16,6 +16,14 @@ pub struct CacheMetrics {
     pub not_modified: IntCounter,
     /// Requests that waited for another one's answer.
     pub waited: IntCounter,
+    /// Answers that were made anew before anyone missed them.
+    pub refreshed: IntCounter,
+    /// Documents that were parsed.
+    pub parsed: IntCounter,
+    /// Operations that were validated.
+    pub validated: IntCounter,
+    /// Answers that were pushed out of the memory.
+    pub evicted: IntCounter,
 }
 
 impl CacheMetrics {
@@ -29,6 +37,8 @@ impl CacheMetrics {
             let counter = IntCounter::with_opts(opts)?;
             registry.register(Box::new(counter.clone())).map(|()| counter)
         };
+        let documents =
+            |name: &str, help: &str| counter(Opts::new(format!("evidence_gateway_documents_{name}"), help));
         let untrusted = "Documents run that nobody registered, where registered ones are preferred.";
         Ok(Self {
             untrusted_documents: counter(Opts::new("evidence_gateway_untrusted_documents_total", untrusted))?,
@@ -41,6 +51,10 @@ impl CacheMetrics {
             stored: counter(name("stored_total", "Answers kept."))?,
             not_modified: counter(name("not_modified_total", "Answers that the client had already."))?,
             waited: counter(name("waited_total", "Requests that waited for another one's answer."))?,
+            refreshed: counter(name("refreshed_total", "Answers made anew before anyone missed them."))?,
+            parsed: documents("parsed_total", "Good documents parsed; those that are known are not.")?,
+            validated: documents("validated_total", "Operations validated; those that are known are not.")?,
+            evicted: counter(name("evictions_total", "Answers pushed out of the memory by others."))?,
         })
     }
 
@@ -54,7 +68,7 @@ impl CacheMetrics {
         self.misses.with_label_values(&[reason]).inc();
     }
 
-    /// Counts an answer that was found out of date: `row`, or the table of a list.
+    /// Counts an answer that was found out of date, by the table that touched it.
     pub fn invalidated(&self, by: &str) {
         self.invalidations.with_label_values(&[by]).inc();
     }

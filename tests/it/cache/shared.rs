@@ -94,3 +94,23 @@ async fn a_crowd_over_two_processes_costs_one_execution() {
     assert!(left.iter().chain(&right).all(|got| got.status == 200 && got.text == left[0].text));
     assert_eq!(one.statements().await + other.statements().await, 3);
 }
+
+#[tokio::test]
+async fn a_password_is_needed_where_one_is_set() {
+    let database = Database::sample().await;
+    let redis = RedisServer::start().await;
+    redis.ask(&["config", "set", "requirepass", "secret"]);
+    for (query, entries, up) in [("?pass=wrong", "0", "0"), ("?pass=secret", "1", "1")] {
+        let address = format!("{}{query}", redis.url());
+        let settings = [&CACHED[..], &["--redis-url", &address]].concat();
+        let gateway = Gateway::start(&database.url, &settings, Access::Everyone).await;
+        catch_up(&gateway).await;
+        assert_eq!(post(&gateway, LIST, &[]).await.came(), "absent");
+        assert_eq!(post(&gateway, LIST, &[]).await.came(), "hit");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let found = redis.ask(&["-a", "secret", "--no-auth-warning", "dbsize"]);
+        let metrics = gateway.get("/metrics").await.text().await.unwrap();
+        assert_eq!(found, entries);
+        assert!(metrics.contains(&format!("evidence_gateway_redis_up {up}\n")), "{metrics}");
+    }
+}
