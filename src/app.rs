@@ -1,5 +1,6 @@
 //! The wired handles. `App::connect` builds the one that main, `dev` and the tests all serve.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::cache::Cache;
@@ -19,9 +20,20 @@ use crate::store::redis::Redis;
 use crate::store::vectors::Vectors;
 use crate::telemetry::{Kind, Metrics};
 
-/// Everything a request needs, cheap to clone.
+/// Everything a request needs. All clones are the same: every layer of every request takes one.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Wired>);
+
+impl Deref for App {
+    type Target = Wired;
+
+    fn deref(&self) -> &Wired {
+        &self.0
+    }
+}
+
+/// The handles.
+pub struct Wired {
     /// The settings.
     pub config: Arc<Config>,
     /// PostgreSQL.
@@ -82,7 +94,20 @@ impl App {
         let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters);
         watch_cache(&metrics, &cache)?;
         let (config, health) = (Arc::new(config), Arc::default());
-        Ok(Self { config, db, graph, searcher, access, metrics, changes, documents, cache, cursors, health })
+        let wired = Wired {
+            config,
+            db,
+            graph,
+            searcher,
+            access,
+            metrics,
+            changes,
+            documents,
+            cache,
+            cursors,
+            health,
+        };
+        Ok(Self(Arc::new(wired)))
     }
 }
 

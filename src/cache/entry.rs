@@ -9,7 +9,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::cache::freshness::Sources;
-use crate::cache::key::Key;
+use crate::cache::key::{Key, hexadecimal};
 use crate::model::change::Snapshot;
 use crate::store::db::reads::Hint;
 use crate::telemetry::CacheMetrics;
@@ -57,13 +57,24 @@ impl Entry {
     /// The hash of a body: 128 bits as hexadecimal digits.
     pub fn hash_of(body: &[u8]) -> Box<str> {
         let hash = Sha256::digest(body);
-        hash[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+        hexadecimal(&hash[..16]).into()
     }
 
     /// An answer to a request that began when the tail had passed this batch, as our process counts, and all that the
     /// snapshot sees.
-    pub fn new(body: Bytes, origin: Origin, sources: Sources, (batch, as_of): (u64, Arc<Snapshot>)) -> Self {
-        let (hash, checked, hits) = (Self::hash_of(&body), AtomicU64::new(batch), AtomicU32::new(0));
+    pub fn new(body: Bytes, origin: Origin, sources: Sources, began: (u64, Arc<Snapshot>)) -> Self {
+        Self::known(Self::hash_of(&body), body, origin, sources, began)
+    }
+
+    /// The same of a body whose hash is known.
+    pub(super) fn known(
+        hash: Box<str>,
+        body: Bytes,
+        origin: Origin,
+        sources: Sources,
+        (batch, as_of): (u64, Arc<Snapshot>),
+    ) -> Self {
+        let (checked, hits) = (AtomicU64::new(batch), AtomicU32::new(0));
         Self { body, hash, origin, sources, as_of, checked, hits }
     }
 

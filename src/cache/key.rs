@@ -24,7 +24,7 @@ impl fmt::Debug for Key {
 /// As 64 hexadecimal digits.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hexadecimal(&self.0))
     }
 }
 
@@ -81,6 +81,14 @@ impl Keys {
         add(&mut hash, operation);
         Key(hash.finalize().into())
     }
+}
+
+/// The digits of bytes.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |four: u8| char::from(b"0123456789abcdef"[usize::from(four)]);
+    let mut text = String::with_capacity(bytes.len() * 2);
+    bytes.iter().for_each(|byte| text.extend([digit(byte >> 4), digit(byte & 15)]));
+    text
 }
 
 /// With its length, so that no two lists of parts look alike.

@@ -2,12 +2,14 @@
 //! of them is executing. Redis may lose or hold back what it likes: an entry is believed only if it proves that one
 //! of ours wrote it, and if our own tail finds that it still holds.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use zstd::bulk::Decompressor;
 
 use crate::cache::entry::{Entry, Origin};
 use crate::cache::freshness::{Freshness, Sources};
@@ -22,8 +24,9 @@ const MAGIC: &[u8; 4] = b"EGA1";
 const PLAIN: u8 = 0;
 const COMPRESSED: u8 = 1;
 const PROOF: usize = 32;
-/// Entries above so many bytes are compressed.
-const COMPRESS_ABOVE: usize = 1_024;
+/// Entries above so many bytes are compressed: smaller ones take longer to unpack than to send. Larger ones are sooner
+/// read, proved and unpacked than read and proved as they are.
+const COMPRESS_ABOVE: usize = 4_096;
 const LEVEL: i32 = 1;
 /// What an entry may become when it is unpacked.
 const LARGEST: usize = 64 << 20;
@@ -39,6 +42,8 @@ pub struct SharedCache {
 #[derive(Serialize, Deserialize)]
 struct Head {
     as_of: String,
+    /// Of the body.
+    hash: Box<str>,
     operation: Option<Box<str>>,
     /// When the request began, in milliseconds since 1970.
     begun: u64,
@@ -69,7 +74,7 @@ impl SharedCache {
     /// The entry of a key, if there is one that this process can judge.
     pub async fn get(&self, key: &Key, freshness: &Freshness) -> Option<Arc<Entry>> {
         let bytes = self.redis.get(&format!("answer:{key}")).await?;
-        self.decode(key, &bytes, freshness).map(Arc::new)
+        self.decode(key, bytes.into(), freshness).map(Arc::new)
     }
 
     /// Keeps an entry for the rest of its life.
@@ -96,6 +101,7 @@ impl SharedCache {
         let began = SystemTime::now().checked_sub(entry.age())?.duration_since(UNIX_EPOCH).ok()?;
         let head = Head {
             as_of: entry.as_of.to_string(),
+            hash: entry.hash.clone(),
             operation: entry.origin.operation.clone(),
             begun: u64::try_from(began.as_millis()).ok()?,
             lifetime_ms: u64::try_from(entry.origin.lifetime.as_millis()).ok()?,
@@ -126,15 +132,15 @@ impl SharedCache {
     }
 
     /// None for anything that is not an entry of ours for this key, or too old to be judged.
-    fn decode(&self, key: &Key, bytes: &[u8], freshness: &Freshness) -> Option<Entry> {
+    fn decode(&self, key: &Key, bytes: Bytes, freshness: &Freshness) -> Option<Entry> {
         let (kind, rest) = bytes.strip_prefix(MAGIC)?.split_first()?;
         let (proof, packed) = rest.split_at_checked(PROOF)?;
         if *proof != self.keys.proof(key, packed) {
             return None;
         }
         let plain = match *kind {
-            PLAIN => packed.to_vec(),
-            COMPRESSED => zstd::bulk::decompress(packed, LARGEST.min(unpacked_size(packed)?)).ok()?,
+            PLAIN => bytes.slice_ref(packed),
+            COMPRESSED => unpack(packed)?.into(),
             _ => return None,
         };
         let (length, rest) = plain.split_at_checked(4)?;
@@ -150,22 +156,37 @@ impl SharedCache {
         let rows = ids(head.rows)?;
         let lists: Option<_> = head.lists.into_iter().map(|(list, keys)| Some((list, ids(keys)?))).collect();
         let sources = Sources { rows, lists: lists? };
-        let body = Bytes::copy_from_slice(rest);
+        let body = plain.slice_ref(rest);
         let as_of = Arc::new(head.as_of.parse().ok()?);
         let batch = freshness.batch_of(&as_of)?;
         let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
         let age = Duration::from_millis(now.saturating_sub(head.begun));
         let begun = Instant::now().checked_sub(age)?;
         let lifetime = Duration::from_millis(head.lifetime_ms);
-        let Head { operation, hint, personal, .. } = head;
+        let Head { hash, operation, hint, personal, .. } = head;
         let origin = Origin { operation, begun, lifetime, hint, personal };
-        Some(Entry::new(body, origin, sources, (batch, as_of)))
+        Some(Entry::known(hash, body, origin, sources, (batch, as_of)))
     }
+}
+
+thread_local! {
+    /// What unpacks: making it anew takes longer than to unpack.
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
+    let size = unpacked_size(packed)?;
+    UNPACKER.with_borrow_mut(|unpacker| {
+        if unpacker.is_none() {
+            *unpacker = Decompressor::new().ok();
+        }
+        unpacker.as_mut()?.decompress(packed, size).ok()
+    })
 }
 
 /// As the packer noted it.
 fn unpacked_size(packed: &[u8]) -> Option<usize> {
-    zstd::bulk::Decompressor::upper_bound(packed).filter(|size| *size <= LARGEST)
+    Decompressor::upper_bound(packed).filter(|size| *size <= LARGEST)
 }
 
 #[cfg(test)]
@@ -210,7 +231,8 @@ mod tests {
         /// Whole or not at all, and under its own key only.
         #[test]
         fn an_entry_comes_back_as_it_was_or_not_at_all(
-            body in proptest::collection::vec(any::<u8>(), 0..3_000),
+            body in prop_oneof![3 => 0..3_000_usize, 1 => COMPRESS_ABOVE - 100..COMPRESS_ABOVE + 100]
+                .prop_flat_map(|length| proptest::collection::vec(any::<u8>(), length)),
             rows in 0..50_u8,
             spoil in any::<proptest::sample::Index>(),
             cut in any::<bool>(),
@@ -220,20 +242,20 @@ mod tests {
             let freshness = Freshness::default();
             freshness.arrive(3, &Arc::new(Snapshot::up_to(4)));
             let entry = entry(body, rows);
-            let bytes = shared.encode(&key, &entry).unwrap();
-            let back = shared.decode(&key, &bytes, &freshness).unwrap();
+            let bytes = Bytes::from(shared.encode(&key, &entry).unwrap());
+            let back = shared.decode(&key, bytes.clone(), &freshness).unwrap();
             prop_assert_eq!((&back.body, &back.hash, &back.sources), (&entry.body, &entry.hash, &entry.sources));
             prop_assert_eq!((&back.as_of, back.checked.into_inner()), (&entry.as_of, 3));
             prop_assert_eq!((&back.origin.operation, back.origin.lifetime), (&entry.origin.operation, entry.origin.lifetime));
             prop_assert_eq!((back.origin.hint, back.origin.personal), (entry.origin.hint, entry.origin.personal));
             let other = shared.keys.of_operation(&nobody(), true, b"{ a }");
-            prop_assert!(shared.decode(&other, &bytes, &freshness).is_none());
-            prop_assert!(self::shared(b"another").decode(&key, &bytes, &freshness).is_none());
-            prop_assert!(shared.decode(&key, &bytes, &Freshness::default()).is_none());
+            prop_assert!(shared.decode(&other, bytes.clone(), &freshness).is_none());
+            prop_assert!(self::shared(b"another").decode(&key, bytes.clone(), &freshness).is_none());
+            prop_assert!(shared.decode(&key, bytes.clone(), &Freshness::default()).is_none());
             let place = spoil.index(bytes.len());
-            let mut spoiled = bytes;
+            let mut spoiled = bytes.to_vec();
             if cut { spoiled.truncate(place) } else { spoiled[place] ^= 1 }
-            prop_assert!(shared.decode(&key, &spoiled, &freshness).is_none());
+            prop_assert!(shared.decode(&key, spoiled.into(), &freshness).is_none());
         }
     }
 }

@@ -33,6 +33,8 @@ mod work;
 
 /// Tasks per project.
 const TASKS: usize = 12;
+/// Seconds in which all that may be killed is killed once.
+const ROUND: u64 = 20;
 /// Violations that are printed.
 const SHOWN: usize = 20;
 
@@ -42,6 +44,9 @@ pub struct Check {
     /// How long, in seconds.
     #[arg(long = "for", default_value_t = 60)]
     seconds: u64,
+    /// Go on until so many answers were read.
+    #[arg(long, default_value_t = 0)]
+    reads: usize,
     /// Readers at once.
     #[arg(long, default_value_t = 4)]
     readers: usize,
@@ -112,10 +117,14 @@ impl Check {
         let by_psql: Vec<_> =
             (0..self.writers).map(|_| tokio::spawn(work::write_by_psql(world.clone(), 0))).collect();
         let end = Instant::now() + Duration::from_secs(self.seconds);
-        if self.faults {
-            servers.hurt(&world, Duration::from_secs(self.seconds)).await?;
+        let round = Duration::from_secs(self.seconds.min(ROUND));
+        while Instant::now() < end || world.noted().seen.len() < self.reads {
+            let next = Instant::now() + round;
+            if self.faults {
+                servers.hurt(&world, round).await?;
+            }
+            tokio::time::sleep_until(next).await;
         }
-        tokio::time::sleep_until(end).await;
         world.stop.store(true, Ordering::Relaxed);
         writing.extend(reading);
         for task in writing {
@@ -198,7 +207,7 @@ impl Servers {
         self.redis = start_redis(&self.folder)?;
         say("Redis is back; killing a gateway");
         sleep(over / 8).await;
-        let (address, mut gateway) = self.gateways.remove(1);
+        let (address, mut gateway) = self.gateways.remove(0);
         gateway.kill().await.map_err(Error::internal)?;
         let gateway = self.start_gateway(address).await?;
         self.gateways.push((address, gateway));

@@ -123,7 +123,7 @@ pub(super) async fn recall(app: &App, ask: &Ask) -> Option<Kept> {
     let found = settled(app, || app.cache.recall(bytes)).await;
     if matches!(found, Found::Nothing(Miss::Absent)) {
         let key = app.cache.known(bytes).filter(|_| app.cache.shared().is_on())?;
-        return fetched(app, &key).await;
+        return Box::pin(fetched(app, &key)).await;
     }
     let kept = serve(app, ask, found, Status::Hit).ok()?;
     // Who makes it anew must have read the request.
@@ -142,7 +142,7 @@ async fn fetched(app: &App, key: &Key) -> Option<Kept> {
 async fn settled(app: &App, look_up: impl Fn() -> Found) -> Found {
     let found = look_up();
     if matches!(found, Found::Stale(_, Miss::Behind))
-        && app.changes.catch_up(app.cache.bounds().staleness).await.is_ok()
+        && Box::pin(app.changes.catch_up(app.cache.bounds().staleness)).await.is_ok()
     {
         return look_up();
     }

@@ -1,5 +1,7 @@
 //! GraphQL over HTTP: a request's bytes become an operation, an answer becomes a response.
 
+use std::task::Poll;
+
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
@@ -18,7 +20,7 @@ use crate::http::consistency::{self, HEADER};
 use crate::http::observe::{RequestId, Served};
 use crate::http::persisted;
 use crate::http::server::Peer;
-use crate::model::viewer::Role;
+use crate::model::viewer::{Role, Viewer};
 use crate::model::write::Origin;
 
 /// Makes the repetition of a request's mutations safe.
@@ -39,7 +41,7 @@ pub async fn post(
         check_content_type(&headers)?;
         read_body(&app, &headers, body).await.map(Sent::Body)
     };
-    let origin = origin(&headers, &id, peer.map(|Extension(peer)| peer));
+    let origin = || origin(&headers, &id, peer.map(|Extension(peer)| peer));
     respond(&app, &headers, origin, sent).await
 }
 
@@ -47,7 +49,7 @@ pub async fn post(
 pub async fn get(State(app): State<App>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
     let sent = async { Ok(Sent::Query(query.unwrap_or_default())) };
     // Nothing that comes by GET writes.
-    respond(&app, &headers, Origin::default(), sent).await
+    respond(&app, &headers, Origin::default, sent).await
 }
 
 /// A request as it came, not yet read.
@@ -122,7 +124,13 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
 
 async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
     let limit = usize::try_from(app.config.limits.max_body_bytes).unwrap_or(usize::MAX);
-    body::read(headers, body, limit).await.map_err(|error| match error {
+    let read = tokio::time::timeout(app.config.body_timeout(), body::read(headers, body, limit));
+    let Ok(read) = read.await else {
+        app.metrics.refused("body_time");
+        let error = Error::new(Code::Timeout, "the body did not come in time");
+        return Err(Refused { status: StatusCode::REQUEST_TIMEOUT, refusal: error.into() });
+    };
+    read.map_err(|error| match error {
         Unread::TooLarge => Refused {
             status: StatusCode::PAYLOAD_TOO_LARGE,
             refusal: Error::over_limit("max_body_bytes", format!("the body has more than {limit} bytes"))
@@ -157,7 +165,7 @@ fn read_query_string(query: &str) -> Result<Parameters, Refused> {
 async fn respond(
     app: &App,
     headers: &HeaderMap,
-    origin: Origin,
+    origin: impl FnOnce() -> Origin,
     sent: impl Future<Output = Result<Sent, Refused>>,
 ) -> Response {
     let Some(modern) = negotiate(headers) else {
@@ -169,38 +177,14 @@ async fn respond(
         let viewer = in_time(app, app.access.viewer(headers)).await?.map_err(unknown)?;
         served.viewer = Some(viewer.clone());
         let sent = sent.await?;
-        let mut ask = Ask::new(app, headers, &viewer, sent.method(), sent.bytes());
+        let ask = Ask::new(app, headers, &viewer, sent.method(), sent.bytes());
         if let Some(hit) = cached::recall(app, &ask).await {
             served.operation = hit.operation();
             return Ok(Done::Kept(hit, ask));
         }
-        let mut parameters = sent.read()?;
-        let refuse = |refusal| Refused { status: persisted::status(&refusal, modern), refusal };
-        let named = persisted::complete(app, &viewer, &mut parameters).await.map_err(refuse)?;
-        let admitted = admit(app, &sent.method(), modern, parameters)?;
-        if let Some(hash) = named {
-            app.documents.keep(hash, admitted.document());
-        }
-        served.operation = admitted.operation.clone();
-        if admitted.extensions.cache && matches!(viewer.role, Role::Analyst | Role::Admin) {
-            ask.explain();
-        }
-        let token = admitted.extensions.consistency_token.as_deref();
-        ask.must_be_fresh |= token.is_some();
-        let waited = consistency::wait(app, headers, token).await;
-        waited.map_err(|(status, error)| Refused { status, refusal: error.into() })?;
-        let session = app.db.session();
-        let answered = cached::answer(app, &ask, admitted, viewer, session.clone(), origin);
-        // What is not needed for an answer from the cache makes nobody wait for its memory.
-        let answered = in_time(app, Box::pin(answered)).await;
-        served.statements = session.statements();
-        match answered? {
-            Answered::Kept(kept) => Ok::<_, Refused>(Done::Kept(kept, ask)),
-            Answered::Fresh(mut answer, status) => {
-                let token = if answer.written { consistency::settle(app, &mut answer).await } else { None };
-                Ok(Done::Answer(answer, status, token))
-            }
-        }
+        // In memory of its own, which an answer from the cache does not need.
+        let asked = Asked { viewer, sent, ask, origin: origin(), modern };
+        Box::pin(answer(app, headers, asked, &mut served)).await
     };
     let mut response = match run.await {
         Ok(Done::Kept(kept, ask)) => kept.send(app, &ask, if modern { GRAPHQL_JSON } else { JSON }),
@@ -224,6 +208,45 @@ async fn respond(
     response
 }
 
+/// A request that has to be read.
+struct Asked {
+    viewer: Viewer,
+    sent: Sent,
+    ask: Ask,
+    origin: Origin,
+    modern: bool,
+}
+
+async fn answer(app: &App, headers: &HeaderMap, asked: Asked, served: &mut Served) -> Result<Done, Refused> {
+    let Asked { viewer, sent, mut ask, origin, modern } = asked;
+    let mut parameters = sent.read()?;
+    let refuse = |refusal| Refused { status: persisted::status(&refusal, modern), refusal };
+    let named = persisted::complete(app, &viewer, &mut parameters).await.map_err(refuse)?;
+    let admitted = admit(app, &sent.method(), modern, parameters)?;
+    if let Some(hash) = named {
+        app.documents.keep(hash, admitted.document());
+    }
+    served.operation = admitted.operation.clone();
+    if admitted.extensions.cache && matches!(viewer.role, Role::Analyst | Role::Admin) {
+        ask.explain();
+    }
+    let token = admitted.extensions.consistency_token.as_deref();
+    ask.must_be_fresh |= token.is_some();
+    let waited = consistency::wait(app, headers, token).await;
+    waited.map_err(|(status, error)| Refused { status, refusal: error.into() })?;
+    let session = app.db.session();
+    let answered = cached::answer(app, &ask, admitted, viewer, session.clone(), origin);
+    let answered = in_time(app, answered).await;
+    served.statements = session.statements();
+    match answered? {
+        Answered::Kept(kept) => Ok(Done::Kept(kept, ask)),
+        Answered::Fresh(mut answer, status) => {
+            let token = if answer.written { consistency::settle(app, &mut answer).await } else { None };
+            Ok(Done::Answer(answer, status, token))
+        }
+    }
+}
+
 /// What a request came to.
 enum Done {
     /// An answer that the cache has.
@@ -242,6 +265,11 @@ pub(super) fn refused(headers: &HeaderMap, status: StatusCode, error: Error) -> 
 
 /// What takes longer than a request may is dropped, and its statements are cancelled.
 async fn in_time<T>(app: &App, work: impl Future<Output = T>) -> Result<T, Refused> {
+    let mut work = std::pin::pin!(work);
+    // What is known already needs no clock.
+    if let Poll::Ready(done) = futures_util::poll!(work.as_mut()) {
+        return Ok(done);
+    }
     tokio::time::timeout(app.config.limits.request_timeout(), work).await.map_err(|_| {
         let error = Error::new(Code::Timeout, "the request took longer than its limit");
         Refused { status: StatusCode::GATEWAY_TIMEOUT, refusal: error.into() }

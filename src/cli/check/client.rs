@@ -31,41 +31,57 @@ impl Client {
 
     /// Asks; `None` if the gateway is not there.
     pub(super) async fn ask(&mut self, method: &str, path: &str, headers: &str, body: &str) -> Option<Reply> {
-        let reply = self.attempt(method, path, headers, body).await;
-        if reply.is_none() {
-            self.stream = None;
-        }
-        reply
+        self.ask_all(&[request(method, path, headers, body)]).await?.pop()
     }
 
-    async fn attempt(&mut self, method: &str, path: &str, headers: &str, body: &str) -> Option<Reply> {
+    /// Asks one thing after the other without waiting in between; `None` if the gateway is not there.
+    pub(super) async fn ask_all(&mut self, requests: &[String]) -> Option<Vec<Reply>> {
+        let replies = self.attempt(requests).await;
+        if replies.is_none() {
+            self.stream = None;
+        }
+        replies
+    }
+
+    async fn attempt(&mut self, requests: &[String]) -> Option<Vec<Reply>> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => TcpStream::connect(self.address).await.ok()?,
         };
         stream.set_nodelay(true).ok()?;
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: check\r\n{headers}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut received = Vec::new();
-        loop {
-            if stream.read_buf(&mut received).await.ok()? == 0 {
-                return None;
+        stream.write_all(requests.concat().as_bytes()).await.ok()?;
+        let (mut received, mut replies) = (Vec::new(), Vec::new());
+        while replies.len() < requests.len() {
+            match split(&mut received)? {
+                Some(reply) => replies.push(reply),
+                None if stream.read_buf(&mut received).await.ok()? == 0 => return None,
+                None => {}
             }
-            let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-            let head = std::str::from_utf8(&received[..end]).ok()?.to_owned();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            let length: usize = length.map_or(Some(0), |length| length.parse().ok())?;
-            while received.len() < end + 4 + length {
-                if stream.read_buf(&mut received).await.ok()? == 0 {
-                    return None;
-                }
-            }
-            self.stream = Some(stream);
-            let status = head.split(' ').nth(1)?.parse().ok()?;
-            return Some(Reply { status, head, body: received.split_off(end + 4) });
         }
+        self.stream = Some(stream);
+        Some(replies)
     }
+}
+
+/// A request as it goes over the wire.
+pub(super) fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: check\r\n{headers}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// Takes a reply off the front, if all of it is there. The outer `None` is for what is no reply.
+fn split(received: &mut Vec<u8>) -> Option<Option<Reply>> {
+    let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else { return Some(None) };
+    let head = std::str::from_utf8(&received[..end]).ok()?.to_owned();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.map_or(Some(0), |length| length.parse().ok())?;
+    if received.len() < end + 4 + length {
+        return Some(None);
+    }
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let rest = received.split_off(end + 4 + length);
+    let body = std::mem::replace(received, rest).split_off(end + 4);
+    Some(Some(Reply { status, head, body }))
 }
