@@ -195,7 +195,7 @@ impl Client {
 
     async fn ask(&mut self, body: &str) -> Vec<u8> {
         let head =
-            "POST /graphql HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: ";
+            "POST /graphql HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: ";
         let request = format!("{head}{}\r\n\r\n{body}", body.len());
         self.stream.write_all(request.as_bytes()).await.unwrap();
         let mut filled = 0;
