@@ -178,12 +178,12 @@ struct Ask(Arc<str>);
 impl Ask {
     fn post(body: &str) -> Self {
         let head =
-            "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ";
+            "POST /graphql HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: ";
         Self(format!("{head}{}\r\n\r\n{body}", body.len()).into())
     }
 
     fn get(query: &str, headers: &str) -> Self {
-        Self(format!("GET /graphql?{query} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n").into())
+        Self(format!("GET /graphql?{query} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\n").into())
     }
 }
 
