@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::graphql::loaders::{Loaded, Loaders};
 use crate::graphql::plan::{ConnectionPlan, ObjectPlan, RelationPlan, Shape};
-use crate::graphql::search::search;
+use crate::graphql::search::{Found, search};
 use crate::store::db::rows::RowRef;
 use crate::store::db::sql::Sql;
 
@@ -38,8 +38,8 @@ pub(crate) enum Child {
 pub(crate) struct Pages {
     pub(crate) pages: Vec<PageRows>,
     pub(crate) rows: Vec<RowRef>,
-    /// The scores of the rows, if they were found by search.
-    pub(crate) scores: Vec<f32>,
+    /// What else a search found.
+    pub(crate) found: Option<Found>,
     /// For each object of the plan what was loaded for the rows.
     pub(crate) objects: Vec<Vec<Child>>,
 }

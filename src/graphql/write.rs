@@ -36,7 +36,7 @@ pub(crate) enum PathSegment {
 #[derive(Debug)]
 pub(crate) struct Bubble;
 
-type Written = Result<(), Bubble>;
+pub(crate) type Written = Result<(), Bubble>;
 
 #[derive(Clone, Copy)]
 enum Step<'a> {
@@ -85,7 +85,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes `{...}` with one member per slot.
-    fn members<T>(
+    pub(crate) fn members<T>(
         &mut self,
         slots: &'a [Slot<T>],
         mut write: impl FnMut(&mut Self, &'a Slot<T>) -> Written,
@@ -236,6 +236,8 @@ impl<'a> Writer<'a> {
         pages: &'a Pages,
         page: &'a PageRows,
     ) -> Written {
+        let whole = page.len;
+        let page = &self.fitting(plan, pages, page);
         self.members(&plan.fields, |out, slot| match &slot.value {
             ConnectionField::Typename => out.text(&plan.name),
             ConnectionField::TotalCount => out.count(page.count, slot.pos),
@@ -249,10 +251,11 @@ impl<'a> Writer<'a> {
             ConnectionField::PageInfo(fields) => {
                 out.members(fields, |out, slot| out.page_info(plan, pages, page, &slot.value))
             }
+            _ => out.found(plan, pages, (page, whole - page.len), slot),
         })
     }
 
-    fn edge(
+    pub(crate) fn edge(
         &mut self,
         plan: &'a ConnectionPlan,
         fields: &'a [Slot<EdgeField>],
@@ -261,14 +264,14 @@ impl<'a> Writer<'a> {
     ) -> Written {
         self.members(fields, |out, slot| match &slot.value {
             EdgeField::Typename => out.text(&plan.edge_name),
-            EdgeField::Cursor => out.cursor(plan, &pages.rows[at]),
-            EdgeField::Score => match pages.scores.get(at) {
-                Some(score) => out.json_of(score),
-                None => out.raw(b"null"),
-            },
+            EdgeField::Cursor if pages.found.is_none() => out.cursor(plan, &pages.rows[at]),
             EdgeField::Node(object) => {
                 out.object(&plan.objects[*object], &pages.rows[at], at, &pages.objects[*object])
             }
+            field => match pages.found.as_ref().and_then(|found| found.hits.get(at)) {
+                Some(hit) => out.hit(hit, field),
+                None => out.raw(b"null"),
+            },
         })
     }
 
@@ -279,6 +282,9 @@ impl<'a> Writer<'a> {
         page: &PageRows,
         field: &PageInfoField,
     ) -> Written {
+        if let Some(found) = &pages.found {
+            return self.search_info(found, page, field);
+        }
         let end = |place: Option<usize>| place.map(|place| &pages.rows[place]);
         match field {
             PageInfoField::Typename => self.text("PageInfo"),
@@ -324,7 +330,7 @@ impl<'a> Writer<'a> {
         self.json_of(text)
     }
 
-    fn json_of(&mut self, value: &(impl serde::Serialize + ?Sized)) -> Written {
+    pub(crate) fn json_of(&mut self, value: &(impl serde::Serialize + ?Sized)) -> Written {
         serde_json::to_writer(&mut self.json, value).map_err(|_| Bubble)
     }
 

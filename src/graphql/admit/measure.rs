@@ -13,6 +13,7 @@ use async_graphql_value::Value as Literal;
 
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
+use crate::graphql::search::plan::GROUP_HITS;
 use crate::graphql::arguments::MAX_LIST;
 use crate::model::aggregate::DEFAULT_GROUPS;
 use crate::model::entity::{RelationKind, TypeId};
@@ -66,6 +67,8 @@ enum Place {
     Object(TypeId),
     /// A connection to rows of a type, or one of its edges.
     Connection(TypeId),
+    /// A group of hits.
+    Group,
     /// Introspection, the interface `Node`, and what validation will refuse.
     Other,
 }
@@ -77,6 +80,7 @@ impl Place {
         match graph().type_by_name(name) {
             _ if name == "Query" => Self::Root,
             _ if name == "Mutation" => Self::Mutation,
+            _ if name == "SearchEvidenceGroup" => Self::Group,
             Some(ty) => Self::Object(ty),
             None => {
                 wrapped().and_then(|name| graph().type_by_name(name)).map_or(Self::Other, Self::Connection)
@@ -241,8 +245,19 @@ impl<'a> Measure<'a> {
             Place::Connection(ty) => Ok(Children::one(match name {
                 "edges" => Place::Connection(ty),
                 "node" | "nodes" => Place::Object(ty),
+                "groups" => Place::Group,
                 _ => Place::Other,
             })),
+            Place::Group => Ok(match name {
+                "hits" => {
+                    let first = self.number(field, "first").unwrap_or_else(|| GROUP_HITS.0.into());
+                    let place = Place::of_type("SearchEvidenceEdge");
+                    Children { place, many: first.clamp(1, GROUP_HITS.1.into()), extra: 0 }
+                }
+                "task" => Children::one(Place::of_type("Task")),
+                "chain" => Children::one(Place::of_type("EvidenceChain")),
+                _ => Children::one(Place::Other),
+            }),
             Place::Other => Ok(Children::one(Place::Other)),
         }
     }

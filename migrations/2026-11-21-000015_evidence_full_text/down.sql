@@ -1,0 +1,1 @@
+drop index evidence_full_text_idx;
