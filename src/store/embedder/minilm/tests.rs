@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
-use crate::store::embedder::Embedder;
+use crate::store::embedder::{Embedder, Model};
+use crate::store::redis::Redis;
+use crate::telemetry::Metrics;
 
 /// Read once for all tests.
 #[allow(clippy::disallowed_methods, reason = "a test has no configuration")]
@@ -14,8 +16,13 @@ static EMBEDDER: LazyLock<Embedder> = LazyLock::new(|| {
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".evidence-gateway/models").join(NAME),
         PathBuf::from,
     );
-    Embedder::minilm(&dir).unwrap_or_else(|error| panic!("{error:?}"))
+    let model = MiniLm::load(&dir).unwrap_or_else(|error| panic!("{error:?}"));
+    over(model, 256)
 });
+
+fn over(model: MiniLm, queue: usize) -> Embedder {
+    Embedder::over(Model::MiniLm(model), queue, Redis::Off, Arc::new(Metrics::new().unwrap())).unwrap()
+}
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
@@ -130,10 +137,10 @@ impl Embedder {
 #[test]
 fn a_missing_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let error = Embedder::minilm(dir.path()).unwrap_err();
+    let error = MiniLm::load(dir.path()).unwrap_err();
     assert!(error.message().contains("tokenizer.json is missing; get it with `make model`"), "{error}");
     std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
-    let error = Embedder::minilm(dir.path()).unwrap_err();
+    let error = MiniLm::load(dir.path()).unwrap_err();
     assert!(error.message().contains("tokenizer.json cannot be used"), "{error}");
 }
 
