@@ -62,7 +62,7 @@ pub struct Config {
     pub change_log_retention_s: u32,
 
     /// Redis, as redis://user:password@host:port/database; without it every process of several finds out for itself
-    /// what the others write.
+    /// what the others write and what questions mean.
     #[arg(long, env = "EVIDENCE_GATEWAY_REDIS_URL", hide_env_values = true, global = true)]
     pub redis_url: Option<Secret>,
 

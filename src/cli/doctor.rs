@@ -52,7 +52,8 @@ impl Report {
                 self.failed += 1;
                 // The operator's own terminal may read the internal half.
                 let cause = error.internal_text().map(|text| format!(" ({text})")).unwrap_or_default();
-                print(&format!("FAIL  {what}: {error}{cause}\n"))
+                let setting = error.field().map(|field| format!("{field} ")).unwrap_or_default();
+                print(&format!("FAIL  {what}: {setting}{error}{cause}\n"))
             }
         }
     }

@@ -12,6 +12,7 @@ mod audit;
 mod changes;
 
 mod cases;
+mod embedder;
 mod http;
 mod limits;
 mod paging;

@@ -9,16 +9,19 @@ use crate::store::embedder::{Embedder, Model};
 use crate::store::redis::Redis;
 use crate::telemetry::Metrics;
 
-/// Read once for all tests.
-#[allow(clippy::disallowed_methods, reason = "a test has no configuration")]
+/// Read once for most tests.
 static EMBEDDER: LazyLock<Embedder> = LazyLock::new(|| {
-    let dir = std::env::var_os("EVIDENCE_GATEWAY_MODEL_DIR").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".evidence-gateway/models").join(NAME),
-        PathBuf::from,
-    );
-    let model = MiniLm::load(&dir).unwrap_or_else(|error| panic!("{error:?}"));
+    let model = MiniLm::load(&dir()).unwrap_or_else(|error| panic!("{error:?}"));
     over(model, 256)
 });
+
+#[allow(clippy::disallowed_methods, reason = "a test has no configuration")]
+fn dir() -> PathBuf {
+    std::env::var_os("EVIDENCE_GATEWAY_MODEL_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".evidence-gateway/models").join(NAME),
+        PathBuf::from,
+    )
+}
 
 fn over(model: MiniLm, queue: usize) -> Embedder {
     Embedder::over(Model::MiniLm(model), queue, Redis::Off, Arc::new(Metrics::new().unwrap())).unwrap()
@@ -126,6 +129,17 @@ async fn a_question_does_not_wait_for_the_index() {
     batch.abort();
     assert!(batch.await.unwrap_err().is_cancelled());
     EMBEDDER.embed(vec!["the next batch".into()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_question_too_many_is_told_so() {
+    let embedder = over(MiniLm::load(&dir()).unwrap(), 1);
+    let mut first = std::pin::pin!(embedder.embed_query("the first"));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    let error = embedder.embed_query("one too many").await.unwrap_err();
+    assert!(error.message().starts_with("too many questions"), "{error}");
+    first.await.unwrap();
+    embedder.embed_query("one too many").await.unwrap();
 }
 
 impl Embedder {
