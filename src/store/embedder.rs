@@ -30,8 +30,9 @@ use crate::telemetry::{Kind, Metrics};
 use flights::Flights;
 use recent::Recent;
 
-/// How many query vectors stay in memory: at 384 dimensions about 7 MB.
+/// How many query vectors stay in memory, and how many numbers they have together: 16 MB.
 const RECENT_QUERIES_MAX: usize = 4_096;
+const RECENT_NUMBERS_MAX: usize = 4 * 1024 * 1024;
 /// How long they stay in Redis. It bounds memory, not staleness: a text's vector does not change.
 const SHARED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -90,7 +91,8 @@ impl Embedder {
         let help = "Questions that wait for the embedder or are being embedded.";
         let waiting = move || queue.saturating_sub(free.available_permits()) as f64;
         metrics.pull("embedder_queue_length", help, Kind::Gauge, waiting)?;
-        let recent = Recent::new(RECENT_QUERIES_MAX);
+        let recent = RECENT_NUMBERS_MAX.checked_div(model.dimension()).unwrap_or(0).min(RECENT_QUERIES_MAX);
+        let recent = Recent::new(recent);
         let flights = Flights::new();
         Ok(Self(Some(Arc::new(Shared { model, recent, redis, flights, places, metrics }))))
     }

@@ -77,6 +77,11 @@ impl Api {
         self.state.script.lock().unwrap().extend(replies);
     }
 
+    /// Forgets what is left of the script.
+    pub(crate) fn recover(&self) {
+        self.state.script.lock().unwrap().clear();
+    }
+
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().unwrap().clone()
     }
