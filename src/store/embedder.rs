@@ -127,7 +127,7 @@ impl Embedder {
             Model::MiniLm(model) => model.embed(texts).await,
             Model::Http(model) => model.embed(&texts).await,
         };
-        shared.metrics.embedded("index", vectors.is_ok(), begun.elapsed());
+        shared.metrics.embedder.embedded("index", vectors.is_ok(), begun.elapsed());
         vectors
     }
 
@@ -138,13 +138,13 @@ impl Embedder {
         let shared = self.0.as_ref().ok_or_else(off)?;
         let key = cache_key(shared.model.name(), text);
         if let Some(vector) = shared.recent.get(&key) {
-            shared.metrics.query_embedding("memory");
+            shared.metrics.embedder.found("memory");
             return Ok(vector);
         }
         let start = || Arc::clone(shared).find(key.clone(), text.to_owned());
         let (flight, is_new) = shared.flights.join(&key, start);
         if !is_new {
-            shared.metrics.query_embedding("shared");
+            shared.metrics.embedder.found("shared");
         }
         flight.await
     }
@@ -154,17 +154,17 @@ impl Shared {
     async fn find(self: Arc<Self>, key: String, text: String) -> Result<Vector> {
         // The one who did the same may have ended between the caller's look and this flight.
         if let Some(vector) = self.recent.get(&key) {
-            self.metrics.query_embedding("memory");
+            self.metrics.embedder.found("memory");
             return Ok(vector);
         }
         let bytes = self.redis.get(&key).await;
         if let Some(vector) = bytes.and_then(|bytes| from_bytes(&bytes, self.model.dimension())) {
-            self.metrics.query_embedding("redis");
+            self.metrics.embedder.found("redis");
             self.recent.put(key, Arc::clone(&vector));
             return Ok(vector);
         }
         let vector = self.compute(&text).await?;
-        self.metrics.query_embedding("model");
+        self.metrics.embedder.found("model");
         self.recent.put(key.clone(), Arc::clone(&vector));
         if self.redis.is_on() {
             let (redis, bytes) = (self.redis.clone(), to_bytes(&vector));
@@ -181,7 +181,7 @@ impl Shared {
         })?;
         let begun = Instant::now();
         let vector = self.model.embed_now(text, place).await;
-        self.metrics.embedded("query", vector.is_ok(), begun.elapsed());
+        self.metrics.embedder.embedded("query", vector.is_ok(), begun.elapsed());
         Ok(vector?.into())
     }
 }

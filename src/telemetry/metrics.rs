@@ -16,6 +16,9 @@ use prometheus::{
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+use embedder::EmbedderMetrics;
+
+mod embedder;
 
 /// Names of operations that are told apart; those that come later are counted together.
 const MAX_OPERATIONS: usize = 200;
@@ -48,8 +51,8 @@ pub struct Metrics {
     pub indexed: IntGauge,
     /// Rows of evidence still to be indexed in this pass.
     pub to_index: IntGauge,
-    embedding_seconds: HistogramVec,
-    query_embeddings: IntCounterVec,
+    /// What the embedder does.
+    pub embedder: EmbedderMetrics,
     /// Times that the tail of the change log was waited for in vain.
     pub consistency_timeouts: IntCounter,
     operations: RwLock<HashSet<Box<str>>>,
@@ -136,20 +139,7 @@ impl Metrics {
             in_flight: add(all, gauge("requests_in_flight", "HTTP requests that are being answered."))?,
             indexed: add(all, gauge("index_rows", "Rows of evidence in the vector index."))?,
             to_index: add(all, gauge("index_pending_rows", "Rows of evidence still to be indexed."))?,
-            embedding_seconds: add(
-                all,
-                HistogramVec::new(
-                    buckets("embedding_seconds", "How long embedding took, waiting included.", SECONDS),
-                    &["purpose", "outcome"],
-                ),
-            )?,
-            query_embeddings: add(
-                all,
-                IntCounterVec::new(
-                    opts("query_embeddings_total", "Questions, by where their vectors came from."),
-                    &["source"],
-                ),
-            )?,
+            embedder: EmbedderMetrics::register(all)?,
             consistency_timeouts: add(
                 all,
                 counter(
@@ -202,18 +192,6 @@ impl Metrics {
     /// Counts something that was refused for going beyond a limit.
     pub fn refused(&self, limit: &'static str) {
         self.refusals.with_label_values(&[limit]).inc();
-    }
-
-    /// Measures one embedding: of a `query`, or of a batch for the `index`.
-    pub fn embedded(&self, purpose: &'static str, is_ok: bool, took: Duration) {
-        let outcome = if is_ok { "ok" } else { "failed" };
-        self.embedding_seconds.with_label_values(&[purpose, outcome]).observe(took.as_secs_f64());
-    }
-
-    /// Counts a question whose vector comes from `memory`, from `redis`, from another request that asks the same
-    /// (`shared`), or from the `model`.
-    pub fn query_embedding(&self, source: &'static str) {
-        self.query_embeddings.with_label_values(&[source]).inc();
     }
 
     /// The name itself while there are not too many.

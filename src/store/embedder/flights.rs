@@ -94,9 +94,9 @@ mod tests {
         assert!(is_new);
         let first = tokio::spawn(first);
         tokio::task::yield_now().await;
-        let (second, is_new) = flights.join("a", || std::future::pending());
+        let (second, is_new) = flights.join("a", std::future::pending);
         assert!(!is_new);
-        let (_, is_new) = flights.join("b", || std::future::pending());
+        let (_, is_new) = flights.join("b", std::future::pending);
         assert!(is_new);
         first.abort();
         assert!(first.await.unwrap_err().is_cancelled());
@@ -115,6 +115,6 @@ mod tests {
         assert!(!finish.is_closed());
         drop(other);
         finish.closed().await;
-        assert!(flights.join("a", || std::future::pending()).1);
+        assert!(flights.join("a", std::future::pending).1);
     }
 }
