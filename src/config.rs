@@ -11,8 +11,10 @@ use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
 
+pub use embedder::{EmbedderKind, Embedding};
 pub use limits::Limits;
 
+mod embedder;
 mod limits;
 
 /// Everything that can be set.
@@ -60,7 +62,7 @@ pub struct Config {
     pub change_log_retention_s: u32,
 
     /// Redis, as redis://user:password@host:port/database; without it every process of several finds out for itself
-    /// what the others write.
+    /// what the others write and what questions mean.
     #[arg(long, env = "EVIDENCE_GATEWAY_REDIS_URL", hide_env_values = true, global = true)]
     pub redis_url: Option<Secret>,
 
@@ -102,8 +104,8 @@ pub struct Config {
     pub grace_ms: u32,
 
     /// What turns text into vectors.
-    #[arg(long, env = "EVIDENCE_GATEWAY_EMBEDDER", default_value = "minilm", value_parser = read_choice::<EmbedderKind>, global = true)]
-    pub embedder: EmbedderKind,
+    #[command(flatten)]
+    pub embedding: Embedding,
 
     /// What is logged: a level (error, warn, info, debug, trace) or a filter as in `info,evidence_gateway=debug`.
     #[arg(long, env = "EVIDENCE_GATEWAY_LOG", default_value = "info", global = true)]
@@ -123,15 +125,6 @@ pub struct DbOptions {
     pub pool_wait: Duration,
     /// After this long PostgreSQL itself cancels a statement.
     pub statement_timeout: Duration,
-}
-
-/// What turns text into vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EmbedderKind {
-    /// all-MiniLM-L6-v2 inside the process, 384 dimensions.
-    Minilm,
-    /// Nothing: semantic search answers UNAVAILABLE.
-    Off,
 }
 
 /// How lines of the log look.

@@ -16,6 +16,9 @@ use prometheus::{
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+use embedder::EmbedderMetrics;
+
+mod embedder;
 
 pub use changes::{Behind, ChangeMetrics};
 
@@ -52,6 +55,8 @@ pub struct Metrics {
     pub indexed: IntGauge,
     /// Rows of evidence still to be indexed in this pass.
     pub to_index: IntGauge,
+    /// What the embedder does.
+    pub embedder: EmbedderMetrics,
     /// Times that the tail of the change log was waited for in vain.
     pub consistency_timeouts: IntCounter,
     /// What passes of the change log. Clones count into the same values.
@@ -172,6 +177,7 @@ impl Metrics {
             in_flight: add(all, gauge("requests_in_flight", "HTTP requests that are being answered."))?,
             indexed: add(all, gauge("index_rows", "Rows of evidence in the vector index."))?,
             to_index: add(all, gauge("index_pending_rows", "Rows of evidence still to be indexed."))?,
+            embedder: EmbedderMetrics::register(all)?,
             consistency_timeouts: add(
                 all,
                 counter(

@@ -13,6 +13,7 @@ mod changes;
 mod recorder;
 
 mod cases;
+mod embedder;
 mod http;
 mod limits;
 mod paging;
