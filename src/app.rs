@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::changes::tail::Tail;
-use crate::config::{Config, EmbedderKind, Secret};
+use crate::config::{Config, Secret};
 use crate::error::Result;
 use crate::graphql::Graph;
 use crate::graphql::search::Searcher;
@@ -41,13 +41,13 @@ pub struct App {
 }
 
 impl App {
-    /// Wires the stores. PostgreSQL may still be down; the model and the index must be there.
+    /// Wires the stores. PostgreSQL and Redis may still be down; the model and the index must be there.
     pub async fn connect(config: Config, database_url: &str, secret: &[u8], access: Access) -> Result<Self> {
         let db = Db::connect(database_url, &config.db_options()).await?;
-        let embedder = match config.embedder {
-            EmbedderKind::Minilm => Embedder::minilm(&config.model_dir())?,
-            EmbedderKind::Off => Embedder::off(),
-        };
+        let metrics = Arc::new(Metrics::new()?);
+        let redis = config.redis_url.as_ref().map(Secret::expose);
+        let redis = redis.map_or(Ok(Redis::Off), Redis::new)?;
+        let embedder = Embedder::open(&config, redis.clone(), metrics.clone()).await?;
         let vectors = if embedder.is_on() {
             let (model, dimension) = (embedder.model().to_owned(), embedder.dimension());
             let layout = Layout { model, dimension, keys: INDEX_KEYS };
@@ -56,14 +56,12 @@ impl App {
             Vectors::Off
         };
         let searcher = Searcher { embedder, vectors, words: Words::new()? };
-        let metrics = Arc::new(Metrics::new()?);
         watch_pool(&metrics, &db)?;
         let cursors = CursorKey::new(secret);
         let graph = Graph::new(searcher.clone(), cursors.clone(), metrics.clone(), config.limits.clone());
         let access = Authenticator::new(access, &config, db.clone());
-        let redis = config.redis_url.as_ref().map(Secret::expose);
-        let redis = redis.map_or(Ok(Redis::Off), Redis::new)?;
         let changes = Tail::new(&config, database_url, db.clone(), redis);
+        changes.count_in(&metrics)?;
         let health = Arc::default();
         Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, changes, cursors, health })
     }

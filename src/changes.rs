@@ -7,10 +7,11 @@ pub mod tail;
 mod wakeup;
 
 pub mod indexer;
+pub mod recorder;
 pub mod sealer;
 
 /// Runs all that follows the data, until it is dropped.
 pub async fn run(app: App) {
     let tail = app.changes.clone();
-    tokio::join!(tail.run(), indexer::run(app.clone()), sealer::run(app));
+    tokio::join!(tail.run(), indexer::run(app.clone()), recorder::run(app.clone()), sealer::run(app));
 }

@@ -86,7 +86,7 @@ pub fn describe(error: &clap::Error) -> Option<String> {
     let same = |arg: &&clap::Arg| arg.get_long().is_some_and(|name| flag.strip_prefix("--") == Some(name));
     let variable = settings.get_arguments().find(same).and_then(clap::Arg::get_env);
     let variable = variable.map(|name| format!(" ({})", name.display())).unwrap_or_default();
-    let value = if flag.contains("secret") || flag.contains("url") {
+    let value = if ["secret", "url", "key"].iter().any(|private| flag.contains(private)) {
         "what it is".to_owned()
     } else {
         format!("{:?}", text(ContextKind::InvalidValue)?)

@@ -11,9 +11,11 @@ use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
 
+pub use embedder::{EmbedderKind, Embedding};
 pub use limits::Limits;
 pub use vectors::{Quantization, VectorSettings};
 
+mod embedder;
 mod limits;
 mod vectors;
 
@@ -54,7 +56,7 @@ pub struct Config {
 
     /// How often the change log is looked at while nothing happens, in milliseconds, 1 to 1000: what other programs
     /// write is noticed after half of it. The gateway's own writes are noticed at once.
-    #[arg(long, env = "EVIDENCE_GATEWAY_CHANGE_POLL_MS", default_value_t = 50, value_parser = Range(1, 1_000), global = true)]
+    #[arg(long, env = "EVIDENCE_GATEWAY_CHANGE_POLL_MS", default_value_t = 40, value_parser = Range(1, 1_000), global = true)]
     pub change_poll_ms: u32,
 
     /// How long the change log keeps changes, in seconds, 60 to 31536000: who was away for longer gets CURSOR_EXPIRED.
@@ -62,7 +64,7 @@ pub struct Config {
     pub change_log_retention_s: u32,
 
     /// Redis, as redis://user:password@host:port/database; without it every process of several finds out for itself
-    /// what the others write.
+    /// what the others write and what questions mean.
     #[arg(long, env = "EVIDENCE_GATEWAY_REDIS_URL", hide_env_values = true, global = true)]
     pub redis_url: Option<Secret>,
 
@@ -104,8 +106,8 @@ pub struct Config {
     pub grace_ms: u32,
 
     /// What turns text into vectors.
-    #[arg(long, env = "EVIDENCE_GATEWAY_EMBEDDER", default_value = "minilm", value_parser = read_choice::<EmbedderKind>, global = true)]
-    pub embedder: EmbedderKind,
+    #[command(flatten)]
+    pub embedding: Embedding,
 
     /// Where the vector index is.
     #[command(flatten)]
@@ -129,15 +131,6 @@ pub struct DbOptions {
     pub pool_wait: Duration,
     /// After this long PostgreSQL itself cancels a statement.
     pub statement_timeout: Duration,
-}
-
-/// What turns text into vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EmbedderKind {
-    /// all-MiniLM-L6-v2 inside the process, 384 dimensions.
-    Minilm,
-    /// Nothing: semantic search answers UNAVAILABLE.
-    Off,
 }
 
 /// How lines of the log look.

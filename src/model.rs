@@ -34,6 +34,7 @@ pub mod search;
 pub mod select;
 
 pub mod mutation;
+pub mod trail;
 pub mod write;
 
 pub mod import;

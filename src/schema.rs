@@ -165,7 +165,7 @@ diesel::table! {
         actor_user_id -> Nullable<Uuid>,
         /// The agent that did it.
         actor_agent_id -> Nullable<Uuid>,
-        /// The service that did it.
+        /// The service that did it: "external" for another program that wrote to the database, "import" for the command, "recorder" for the gateway's own reader of the change log.
         service_name -> Nullable<Text>,
         /// The kind of row that it was done to, such as "task".
         resource_type -> Text,
@@ -218,7 +218,7 @@ diesel::table! {
     change_log (xid, seq) {
         /// The transaction that made the change; not that of a savepoint in it.
         xid -> Xid8,
-        /// The order of the changes of one transaction. It says nothing about the order of transactions.
+        /// The order in which the changes were made: those of one transaction, and those of one row by whatever transactions, because who changes a row waits for who changed it before. It says nothing about the order of commits.
         seq -> Int8,
         /// The table that the row belongs to.
         entity -> Text,
@@ -230,10 +230,22 @@ diesel::table! {
         project_id -> Nullable<Uuid>,
         /// The project that the row was moved out of; null if it was not moved.
         old_project_id -> Nullable<Uuid>,
-        /// The foreign keys and the columns that lists are filtered by, as they are now (before the deletion, for a deleted row). What an update changed of them stands under "old" with the former values.
+        /// The foreign keys and the short columns that lists are filtered and ordered by, as they are now (before the deletion, for a deleted row); null for a list of texts that is long. An update has the former values of those that it changed under "old", and the names of all columns that it changed, save version and updated_at, under "changed".
         keys -> Jsonb,
         /// When the statement began that made the change.
         at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    /// How much of the change log those have dealt with who write down what they read.
+    change_log_consumers (name) {
+        /// Who it is, such as "recorder".
+        name -> Text,
+        /// All changes up to this place in the log are dealt with: a snapshot and, within a set of changes, the set's end and the last change.
+        place -> Text,
+        /// When it last moved.
+        saved_at -> Timestamptz,
     }
 }
 
@@ -989,6 +1001,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     audit_logs,
     audit_seals,
     change_log,
+    change_log_consumers,
     change_log_pruned,
     checkpoints,
     evidence,

@@ -9,5 +9,9 @@ begin
 end
 $do$;
 
+drop function change_log_page(pg_snapshot, pg_snapshot, bigint, bigint, bigint, bigint);
+drop function change_log_span(pg_snapshot, pg_snapshot, xid8, bigint, bigint);
+drop function change_log_set(pg_snapshot, pg_snapshot, bigint);
+drop function change_log_highest(pg_snapshot);
 drop table change_log_pruned;
 drop table change_log;

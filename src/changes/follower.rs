@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use crate::changes::tail::{Batch, PAGE, Tail};
 use crate::error::{Code, Result};
 use crate::model::change::{Place, Slice, Snapshot, read};
+use crate::telemetry::Behind;
 
 /// After a failure of the store.
 const RETRY: Duration = Duration::from_millis(200);
@@ -20,6 +21,8 @@ pub struct Follower {
     tail: Tail,
     place: Place,
     live: Option<Live>,
+    /// While it reads the log.
+    behind: Option<Behind>,
 }
 
 struct Live {
@@ -30,7 +33,7 @@ struct Live {
 
 impl Follower {
     pub(super) fn new(tail: Tail, place: Place) -> Self {
-        Self { tail, place, live: None }
+        Self { tail, place, live: None, behind: None }
     }
 
     /// What the consumer has had so far, batches that it was given included.
@@ -76,6 +79,9 @@ impl Follower {
 
     /// Reads the log up to where the tail is, and joins it there.
     async fn catch_up(&mut self) -> Result<Option<Arc<Batch>>> {
+        if self.behind.is_none() {
+            self.behind = self.tail.behind();
+        }
         let mut join = None;
         if self.place.within.is_none() {
             // The tail may be behind a place that another process gave out.
@@ -87,7 +93,10 @@ impl Follower {
         }
         let until = join.as_ref().map(|(_, until)| until);
         let slice = if until == Some(&self.place.since) {
-            Slice { changes: Vec::new(), begin: self.place.since.clone(), place: self.place.clone() }
+            {
+                let begin = self.place.since.clone();
+                Slice { changes: Vec::new(), begin, span: None, place: self.place.clone() }
+            }
         } else {
             self.read(until).await?
         };
@@ -96,6 +105,9 @@ impl Follower {
         let (batch, place) = Batch::new(None, slice);
         self.place = place;
         self.live = join.filter(|_| there).map(|(live, _)| live);
+        if self.live.is_some() {
+            self.behind = None;
+        }
         Ok(Some(Arc::new(batch)))
     }
 

@@ -1,7 +1,7 @@
 //! The tail: one reader of the change log per process, on a connection of its own. It passes what it reads on to the
 //! process as numbered batches and tells how far it has come, by snapshots (see ARCHITECTURE.md, "The change log").
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, broadcast, watch};
@@ -11,9 +11,10 @@ use crate::changes::follower::Follower;
 use crate::changes::wakeup;
 use crate::config::{Config, DbOptions};
 use crate::error::{Code, Error, Result};
-use crate::model::change::{Change, Place, Slice, Snapshot, now, prune, read};
+use crate::model::change::{Change, Place, Slice, Snapshot, Span, Within, now, prune, read};
 use crate::store::db::Db;
 use crate::store::redis::Redis;
+use crate::telemetry::{Behind, ChangeMetrics, Kind, Metrics};
 
 /// Changes of one batch at most. With [`KEPT`] it bounds what a slow consumer can make the process hold.
 pub(super) const PAGE: usize = 1_000;
@@ -40,27 +41,30 @@ pub struct Batch {
     pub since: Arc<Snapshot>,
     /// The end of the set.
     pub until: Arc<Snapshot>,
-    /// In the order of xid and seq; those of one transaction follow each other, also over several batches.
+    /// In the order of seq: those of a transaction in its order, those of a row in the order in which it was
+    /// changed. Changes of transactions that ran at the same time alternate.
     pub changes: Vec<Change>,
     /// Whether this is the end of the set, so that everything that `until` sees has passed.
     pub complete: bool,
+    span: Option<Span>,
 }
 
 impl Batch {
     /// The batch that a slice is, and the place behind it.
     pub fn new(number: Option<u64>, slice: Slice) -> (Self, Place) {
         let (since, until, complete) = match &slice.place.within {
-            Some((until, _)) => (slice.place.since.clone(), until.clone(), false),
+            Some(within) => (slice.begin, within.until.clone(), false),
             None => (slice.begin, slice.place.since.clone(), true),
         };
-        (Self { number, since, until, changes: slice.changes, complete }, slice.place)
+        (Self { number, since, until, changes: slice.changes, complete, span: slice.span }, slice.place)
     }
 
     /// The place of a reader that has had the changes up to this one, counted from 0.
     pub fn place(&self, change: usize) -> Place {
         match self.changes.get(change) {
             Some(at) if !self.complete || change + 1 < self.changes.len() => {
-                Place { since: self.since.clone(), within: Some((self.until.clone(), (at.xid, at.seq))) }
+                let within = Within { until: self.until.clone(), after: at.seq, span: self.span };
+                Place { since: self.since.clone(), within: Some(within) }
             }
             _ => Place::after(self.until.clone()),
         }
@@ -93,6 +97,7 @@ struct Shared {
     woken: Notify,
     /// Something was committed that other processes do not know of.
     written: Notify,
+    counts: OnceLock<ChangeMetrics>,
     idle: Duration,
     retention: Duration,
 }
@@ -110,9 +115,24 @@ impl Tail {
             contact: watch::Sender::new(None),
             woken: Notify::new(),
             written: Notify::new(),
+            counts: OnceLock::new(),
             idle: config.change_poll(),
             retention: config.change_log_retention(),
         }))
+    }
+
+    /// Shows what it does among the metrics, from now on.
+    ///
+    /// Fails when it was asked to before, which is a fault of the program.
+    pub fn count_in(&self, metrics: &Metrics) -> Result<()> {
+        let (tail, begun) = (self.clone(), Instant::now());
+        metrics.pull(
+            "change_log_silence_seconds",
+            "Since the last look at the change log that PostgreSQL answered.",
+            Kind::Gauge,
+            move || tail.last_contact().unwrap_or(begun).elapsed().as_secs_f64(),
+        )?;
+        self.0.counts.set(metrics.changes.clone()).map_err(|_| Error::internal("the tail is counted twice"))
     }
 
     /// Follows the log and prunes it, until it is dropped.
@@ -189,6 +209,11 @@ impl Tail {
         (self.0.batches.subscribe(), self.reached())
     }
 
+    /// Counts a consumer as behind, until what comes back is dropped.
+    pub(super) fn behind(&self) -> Option<Behind> {
+        self.0.counts.get().map(ChangeMetrics::behind)
+    }
+
     pub(super) fn readers(&self) -> &Db {
         &self.0.readers
     }
@@ -230,8 +255,13 @@ impl Tail {
         loop {
             match prune(&session, self.0.retention, PRUNED_AT_ONCE).await {
                 Ok(0) => sleep(PRUNE_PAUSE).await,
-                // Leave room for the writers between two batches.
-                Ok(_) => sleep(BUSY).await,
+                Ok(count) => {
+                    if let Some(counts) = self.0.counts.get() {
+                        counts.pruned(count);
+                    }
+                    // Leave room for the writers between two batches.
+                    sleep(BUSY).await;
+                }
                 Err(error) => {
                     tracing::debug!(?error, "the change log cannot be pruned now");
                     sleep(PRUNE_PAUSE).await;
@@ -241,6 +271,9 @@ impl Tail {
     }
 
     fn publish(&self, batch: Batch, reached: Option<Reached>) {
+        if let Some(counts) = self.0.counts.get() {
+            counts.passed_on(batch.changes.iter().map(|change| change.at));
+        }
         let _held = held(&self.0.joining);
         // Nobody may be listening.
         drop(self.0.batches.send(Arc::new(batch)));
@@ -289,11 +322,17 @@ impl Look<'_> {
         loop {
             let looked = Instant::now();
             let slice = in_time(read(&session, &place, None, PAGE)).await?;
-            if slice.changes.is_empty() && place.within.is_none() {
+            if slice.changes.is_empty() && place.within.is_none() && !slice.is_partial() {
                 self.arrived(looked, slice.place);
                 return Ok(());
             }
             let begun = *self.begun.get_or_insert(looked);
+            if slice.changes.is_empty() && slice.is_partial() {
+                // It is large, and its changes are still being looked for.
+                self.place = Some(slice.place.clone());
+                place = slice.place;
+                continue;
+            }
             self.seen = Some(looked);
             self.number += 1;
             let (batch, next) = Batch::new(Some(self.number), slice);

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use chrono::SecondsFormat;
 use clap::Args;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::changes::tail::{Batch, Tail};
 use crate::cli::{dev, serve};
@@ -69,7 +70,7 @@ async fn print_rest(db: &Db, mut place: Place, key: &CursorKey) -> Result<Option
         let slice = read(&db.session(), &place, None, PAGE).await?;
         let partial = slice.is_partial();
         let (batch, next) = Batch::new(None, slice);
-        if !print(&batch, key)? {
+        if !print(&batch, key).await? {
             return Ok(None);
         }
         place = next;
@@ -83,7 +84,7 @@ async fn follow(config: &Config, url: &str, db: Db, place: Place, key: &CursorKe
     let tail = Tail::new(config, url, db, Redis::Off);
     let mut follower = tail.follow(place);
     let printed = async {
-        while print(&*follower.next().await?, key)? {}
+        while print(&*follower.next().await?, key).await? {}
         Ok(())
     };
     tokio::select! {
@@ -93,7 +94,7 @@ async fn follow(config: &Config, url: &str, db: Db, place: Place, key: &CursorKe
 }
 
 /// Prints whole lines; false if nobody reads them.
-fn print(batch: &Batch, key: &CursorKey) -> Result<bool> {
+async fn print(batch: &Batch, key: &CursorKey) -> Result<bool> {
     let mut lines = String::new();
     for (n, change) in batch.changes.iter().enumerate() {
         let line = json!({
@@ -107,12 +108,15 @@ fn print(batch: &Batch, key: &CursorKey) -> Result<bool> {
         lines.push_str(&line.to_string());
         lines.push('\n');
     }
-    // A reader may be as slow as it likes, and only this task waits for it.
-    let written = tokio::task::block_in_place(|| {
+    // A reader may be as slow as it likes. A thread of its own waits for it, which does not keep the program from
+    // ending, as one of the runtime would.
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush())
+        // Nobody is told if the program ends.
+        drop(tell.send(stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush())));
     });
-    match written {
+    match told.await.map_err(Error::internal)? {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true).map_err(Error::internal),
     }

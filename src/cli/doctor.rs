@@ -1,14 +1,17 @@
 //! `doctor`: tries everything that the gateway needs and says what is missing, each in one line.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cli::print;
-use crate::config::{Config, EmbedderKind, Secret};
+use crate::config::{Config, Secret};
 use crate::error::{Code, Error, Result};
 use crate::store::db::Db;
 use crate::store::db::migrations::pending;
 use crate::store::embedder::Embedder;
 use crate::store::postgres::find_binaries;
+use crate::store::redis::Redis;
+use crate::telemetry::Metrics;
 
 /// Runs every check; fails if one did.
 pub async fn run(config: &Config) -> Result<()> {
@@ -24,6 +27,7 @@ pub async fn run(config: &Config) -> Result<()> {
             report.line("PostgreSQL", find_binaries().map(text))?;
         }
     }
+    report.line("Redis", redis(config).await)?;
     report.line("embedder", embedder(config).await)?;
     let secret = match &config.token_secret {
         Some(_) => "is set".to_owned(),
@@ -48,17 +52,23 @@ impl Report {
                 self.failed += 1;
                 // The operator's own terminal may read the internal half.
                 let cause = error.internal_text().map(|text| format!(" ({text})")).unwrap_or_default();
-                print(&format!("FAIL  {what}: {error}{cause}\n"))
+                let setting = error.field().map(|field| format!("{field} ")).unwrap_or_default();
+                print(&format!("FAIL  {what}: {setting}{error}{cause}\n"))
             }
         }
     }
+}
+
+/// The milliseconds since then, for people.
+fn ms_since(begun: Instant) -> String {
+    format!("{:.1} ms", begun.elapsed().as_secs_f64() * 1_000.0)
 }
 
 async fn ping(config: &Config, url: &str) -> Result<String> {
     let db = Db::connect(url, &config.db_options()).await?;
     let begun = Instant::now();
     let version = db.version().await?;
-    Ok(format!("{version}, first answer after {:.1} ms", begun.elapsed().as_secs_f64() * 1_000.0))
+    Ok(format!("{version}, first answer after {}", ms_since(begun)))
 }
 
 async fn migrated(url: &str) -> Result<String> {
@@ -68,13 +78,26 @@ async fn migrated(url: &str) -> Result<String> {
     }
 }
 
+async fn redis(config: &Config) -> Result<String> {
+    let Some(url) = &config.redis_url else {
+        return Ok("no --redis-url; each process keeps what it knows to itself".to_owned());
+    };
+    let redis = Redis::new(url.expose())?;
+    let begun = Instant::now();
+    redis.ping().await.map_err(|error| {
+        let cause = error.internal_text().unwrap_or_default();
+        Error::new(Code::Unavailable, "does not answer; the gateway goes on without it").because(cause)
+    })?;
+    Ok(format!("first answer after {}", ms_since(begun)))
+}
+
 async fn embedder(config: &Config) -> Result<String> {
-    if config.embedder == EmbedderKind::Off {
+    // Only the model itself can say how it is: neither Redis nor a metric has a part in this.
+    let embedder = Embedder::open(config, Redis::Off, Arc::new(Metrics::new()?)).await?;
+    if !embedder.is_on() {
         return Ok("is switched off; searchEvidence answers UNAVAILABLE".to_owned());
     }
-    let embedder = Embedder::minilm(&config.model_dir())?;
     let begun = Instant::now();
     let vector = embedder.embed_query("does it work?").await?;
-    let took_ms = begun.elapsed().as_secs_f64() * 1_000.0;
-    Ok(format!("{}, {} dimensions, {took_ms:.1} ms for a question", embedder.model(), vector.len()))
+    Ok(format!("{}, {} dimensions, {} for a question", embedder.model(), vector.len(), ms_since(begun)))
 }

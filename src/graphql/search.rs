@@ -41,7 +41,7 @@ pub struct Searcher {
     /// Turns text into vectors.
     pub embedder: Embedder,
     /// Turns text into weighted words.
-    pub words: Arc<Words>,
+    pub words: Words,
     /// Finds vectors and words.
     pub vectors: Vectors,
 }
@@ -124,7 +124,7 @@ pub(crate) async fn search(
     for ranked in hits {
         let Some(Some(row)) = search.rows.remove(&ranked.id) else { continue };
         seen.push(ranked.id);
-        let cursor = plan.wants_cursor.then(|| question.asked.cursor(seen.iter().copied(), &loaders.cursors));
+        let cursor = plan.wants_cursor.then(|| question.asked.cursor(seen.iter().copied(), &question.cursors));
         let (snippet, terms) = explain(loaders, plan, &row, search.words.as_ref());
         found.push(FoundHit { ranked, snippet, terms, cursor: cursor.unwrap_or_default() });
         pages.rows.push(row);
@@ -312,7 +312,9 @@ impl Search<'_> {
     /// The vector of the question. Examples are averaged: what is like minus what is unlike.
     async fn embed(&mut self) -> Result<Vec<f32>> {
         let (like, unlike) = match &self.question.wanted {
-            Wanted::Text(text) => return self.loaders.searcher.embedder.embed_query(text).await,
+            Wanted::Text(text) => {
+                return Ok(self.loaders.searcher.embedder.embed_query(text).await?.to_vec());
+            }
             Wanted::Vector(vector) => return Ok(vector.clone()),
             Wanted::Examples { like, unlike } => (like, unlike),
         };

@@ -15,6 +15,7 @@ use crate::model::page::DEFAULT_PAGE_SIZE;
 use crate::model::{enums, graph};
 
 pub(crate) mod meta;
+mod search;
 
 /// Adds every type to the registry and gives the fields of `Query`.
 pub(crate) fn register(registry: &mut Registry) -> IndexMap<String, MetaField> {

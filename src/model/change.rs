@@ -15,7 +15,7 @@ use crate::store::db::Session;
 use crate::store::db::rows::{RowSet, read_time};
 use crate::store::db::sql::{Bind, Sql};
 
-pub use place::Place;
+pub use place::{Place, Span, Within};
 pub use snapshot::Snapshot;
 
 mod place;
@@ -46,7 +46,7 @@ impl Op {
         }
     }
 
-    fn read(text: &str) -> Option<Self> {
+    pub(super) fn read(text: &str) -> Option<Self> {
         [Self::Insert, Self::Update, Self::Delete, Self::Truncate].into_iter().find(|op| op.as_str() == text)
     }
 }
@@ -56,7 +56,7 @@ impl Op {
 pub struct Change {
     /// The transaction that made it.
     pub xid: u64,
-    /// Its order among the changes of that transaction.
+    /// Its order among the changes of that transaction, and among those of its row.
     pub seq: i64,
     /// The table of the row.
     pub entity: Cow<'static, str>,
@@ -68,7 +68,9 @@ pub struct Change {
     pub project_id: Option<Uuid>,
     /// The project that the row was moved out of.
     pub old_project_id: Option<Uuid>,
-    /// Foreign keys and filterable columns, and under `old` those that an update changed, as they were.
+    /// Foreign keys and the short columns that lists are filtered and ordered by; null for a list of texts that is
+    /// long. For an update also `changed`, the names of all columns that it changed (save `version` and
+    /// `updated_at`), and `old`, what of the keys it changed as it was.
     pub keys: Map<String, Value>,
     /// When its statement began.
     pub at: DateTime<Utc>,
@@ -77,10 +79,12 @@ pub struct Change {
 /// A part of the log.
 #[derive(Debug)]
 pub struct Slice {
-    /// In the order of xid and seq.
+    /// In the order of seq. None may have come although there are more.
     pub changes: Vec<Change>,
     /// The begin of the set.
     pub begin: Arc<Snapshot>,
+    /// For a set that is larger than a page, where in the log it lies.
+    pub span: Option<Span>,
     /// Where the reader is now.
     pub place: Place,
 }
@@ -90,7 +94,23 @@ impl Slice {
     pub fn is_partial(&self) -> bool {
         self.place.within.is_some()
     }
+
+    /// The rest of a set.
+    fn last(begin: &Place, until: Arc<Snapshot>, span: Option<Span>, changes: Vec<Change>) -> Self {
+        Self { changes, begin: begin.since.clone(), span, place: Place::after(until) }
+    }
+
+    /// Not the rest of it.
+    fn partial(begin: &Place, within: Within, changes: Vec<Change>) -> Self {
+        let since = begin.since.clone();
+        let (span, place) = (within.span, Place { since: since.clone(), within: Some(within) });
+        Self { changes, begin: since, span, place }
+    }
 }
+
+/// How much of the log was pruned. What another server pruned, whose rows were restored here, does not count.
+const PRUNED: &str = "(select case when p.xid < pg_snapshot_xmax(pg_current_snapshot()) then p.xid else '0' end \
+    as xid from change_log_pruned p)";
 
 /// The snapshot that a reader has who looks now.
 pub async fn now(session: &Session) -> Result<Snapshot> {
@@ -100,16 +120,12 @@ pub async fn now(session: &Session) -> Result<Snapshot> {
 /// A snapshot as far as the log goes (see [`Snapshot::settled`]): this one, or that of a reader who looks now.
 async fn settled(session: &Session, until: Option<&Snapshot>) -> Result<Snapshot> {
     let mut sql = Sql::default();
-    sql.push(
-        "select s.until::text, greatest(p.xid, (select c.xid from change_log c \
-         where c.xid < pg_snapshot_xmax(s.until) and pg_visible_in_snapshot(c.xid, s.until) \
-         order by c.xid desc, c.seq desc limit 1)) from (select ",
-    );
+    sql.push("select s.until::text, greatest(p.xid, change_log_highest(s.until)) from (select ");
     match until {
         Some(until) => sql.bind(Bind::Text(until.to_string())).push("::pg_snapshot"),
         None => sql.push("pg_current_snapshot()"),
     };
-    sql.push(" as until) s cross join change_log_pruned p");
+    sql.push(" as until) s cross join ").push(PRUNED).push(" p");
     let rows = session.rows(&sql.returning(2)).await?;
     Ok(rows.text(0, 0).unwrap_or_default().parse::<Snapshot>()?.settled(xid(&rows, 0, 1)?))
 }
@@ -117,16 +133,19 @@ async fn settled(session: &Session, until: Option<&Snapshot>) -> Result<Snapshot
 /// Before the oldest change that the log still has.
 pub async fn oldest(session: &Session) -> Result<Place> {
     let mut sql = Sql::default();
-    sql.push("select xid from change_log_pruned");
+    sql.push("select p.xid from ").push(PRUNED).push(" p");
     let rows = session.rows(&sql.returning(1)).await?;
     Ok(Place::after(Arc::new(Snapshot::up_to(xid(&rows, 0, 0)?))))
 }
 
 /// The columns of an answer of [`read`].
 const WIDTH: usize = 11;
+/// Changes of a large set that are looked at in one statement to find where it lies.
+const MEASURED_AT_ONCE: i64 = 250_000;
 
 /// Reads on from a place: the rest of the set that it is in or, between two sets, the set that ends at `until` or
-/// else now. At most `limit` changes come back; if there are more, the place stays within the set.
+/// else now. At most `limit` changes come back; if there are more, the place stays within the set, and nothing may
+/// come back at first: it costs one statement to see that a set is large, and some to see where in the log it lies.
 ///
 /// `CURSOR_EXPIRED` if changes after the place were pruned, or if the database never was there.
 pub async fn read(
@@ -135,11 +154,99 @@ pub async fn read(
     until: Option<&Arc<Snapshot>>,
     limit: usize,
 ) -> Result<Slice> {
-    let (until, after) = match &place.within {
-        Some((until, after)) => (Some(until), *after),
-        None => (until, (0, 0)),
+    match &place.within {
+        None => read_set(session, place, until, 0, limit).await,
+        Some(Within { until, after, span: None }) => {
+            read_set(session, place, Some(until), *after, limit).await
+        }
+        Some(Within { until, after, span: Some(span) }) => match span.measured {
+            Some(from) => measure(session, place, until, *after, (*span, from)).await,
+            None => read_page(session, place, until, *after, *span, limit).await,
+        },
+    }
+}
+
+/// Reads a set that one page may hold.
+async fn read_set(
+    session: &Session,
+    place: &Place,
+    until: Option<&Arc<Snapshot>>,
+    after: i64,
+    limit: usize,
+) -> Result<Slice> {
+    let mut sql = looking(place, until);
+    sql.push("change_log_set(s.since, s.until, ").bind(count(limit + 1)).push(") c on true order by c.seq");
+    let (seen, mut changes) = looked(session, place, sql).await?;
+    if changes.len() > limit {
+        let until = match until {
+            Some(until) => until.clone(),
+            None => Arc::new(settled(session, Some(&seen)).await?),
+        };
+        return Ok(Slice::partial(place, Within { until, after, span: Some(Span::UNKNOWN) }, Vec::new()));
+    }
+    let until = until.cloned().unwrap_or_else(|| {
+        // Not above what is in the log: see `Snapshot::settled`.
+        let highest = changes.iter().map(|change| change.xid).chain([place.since.end() - 1]).max();
+        Arc::new(seen.settled(highest.unwrap_or_default()))
+    });
+    changes.retain(|change| change.seq > after);
+    Ok(Slice::last(place, until, None, changes))
+}
+
+/// Reads a part of a set that is larger than a page.
+async fn read_page(
+    session: &Session,
+    place: &Place,
+    until: &Arc<Snapshot>,
+    after: i64,
+    span: Span,
+    limit: usize,
+) -> Result<Slice> {
+    let mut sql = looking(place, Some(until));
+    sql.push("change_log_page(s.since, s.until, ").bind(Bind::Int(after)).push(", ");
+    sql.bind(Bind::Int(span.low)).push(", ").bind(Bind::Int(span.high)).push(", ").bind(count(limit));
+    sql.push(") c on true order by c.seq");
+    let (_, changes) = looked(session, place, sql).await?;
+    Ok(match changes.last().filter(|_| changes.len() == limit).map(|last| last.seq) {
+        Some(after) => {
+            let within = Within { until: until.clone(), after, span: Some(span) };
+            Slice::partial(place, within, changes)
+        }
+        None => Slice::last(place, until.clone(), Some(span), changes),
+    })
+}
+
+/// Looks for the span of a set, from a change on.
+async fn measure(
+    session: &Session,
+    place: &Place,
+    until: &Arc<Snapshot>,
+    after: i64,
+    (span, from): (Span, (u64, i64)),
+) -> Result<Slice> {
+    let mut sql = Sql::default();
+    sql.push("select m.xid, m.seq, m.low, m.high from change_log_span(");
+    sql.bind(Bind::Text(place.since.to_string())).push("::pg_snapshot, ");
+    sql.bind(Bind::Text(until.to_string())).push("::pg_snapshot, ");
+    sql.bind(Bind::Text(from.0.to_string())).push("::xid8, ").bind(Bind::Int(from.1)).push(", ");
+    sql.bind(Bind::Int(MEASURED_AT_ONCE)).push(") m");
+    let rows = session.rows(&sql.returning(4)).await?;
+    let measured = match rows.bigint(0, 1) {
+        Some(seq) => Some((xid(&rows, 0, 0)?, seq)),
+        None => None,
     };
-    let limit_bound = Bind::Int(i64::try_from(limit).unwrap_or(i64::MAX));
+    let low = rows.bigint(0, 2).map_or(span.low, |low| low.min(span.low));
+    let high = rows.bigint(0, 3).map_or(span.high, |high| high.max(span.high));
+    let span = Some(Span { low, high, measured });
+    Ok(Slice::partial(place, Within { until: until.clone(), after, span }, Vec::new()))
+}
+
+fn count(limit: usize) -> Bind {
+    Bind::Int(i64::try_from(limit).unwrap_or(i64::MAX))
+}
+
+/// The begin of a statement that reads changes: the function that finds them is still to be named.
+fn looking(place: &Place, until: Option<&Arc<Snapshot>>) -> Sql {
     let mut sql = Sql::default();
     sql.push("with s as materialized (select pg_current_snapshot() as now, ");
     sql.bind(Bind::Text(place.since.to_string())).push("::pg_snapshot as since, ");
@@ -147,56 +254,27 @@ pub async fn read(
         Some(until) => sql.bind(Bind::Text(until.to_string())).push("::pg_snapshot"),
         None => sql.push("pg_current_snapshot()"),
     };
-    sql.push(" as until, ").bind(Bind::Text(after.0.to_string())).push("::xid8 as xid, ");
-    sql.bind(Bind::Int(after.1)).push(
-        " as seq) select s.now::text, p.xid, c.xid, c.seq, c.entity, c.row_id, c.op, c.project_id, \
-         c.old_project_id, c.keys, c.at from s cross join change_log_pruned p left join lateral (",
-    );
-    // Two ranges of the one index, each in its order, so that an open transaction costs nothing. Transactions that
-    // `since` saw running come before all that began later. What `until` cannot see is of a later set; rows of the
-    // future were restored from a backup of another server.
     sql.push(
-        "(select x.* from (select * from pg_snapshot_xip(s.since)) u (xid), lateral (select c.* from change_log c \
-         where c.xid = u.xid and (c.xid, c.seq) > (s.xid, s.seq) order by c.xid, c.seq limit ",
+        " as until) select s.now::text, p.xid, c.xid, c.seq, c.entity, c.row_id, c.op, c.project_id, \
+         c.old_project_id, c.keys, c.at from s cross join ",
     );
-    sql.bind(limit_bound.clone());
-    sql.push(") x where pg_visible_in_snapshot(u.xid, s.until) order by x.xid, x.seq limit ");
-    sql.bind(limit_bound.clone());
-    sql.push(
-        ") union all (select c.* from change_log c where c.xid >= pg_snapshot_xmax(s.since) \
-         and c.xid < pg_snapshot_xmax(s.until) and (c.xid, c.seq) > (s.xid, s.seq) \
-         and pg_visible_in_snapshot(c.xid, s.until) order by c.xid, c.seq limit ",
-    );
-    sql.bind(limit_bound.clone()).push(") order by xid, seq limit ").bind(limit_bound);
-    sql.push(") c on true order by c.xid, c.seq");
+    sql.push(PRUNED).push(" p left join lateral ");
+    sql
+}
+
+/// Runs such a statement: what the reader could see, and the changes.
+async fn looked(session: &Session, place: &Place, sql: Sql) -> Result<(Arc<Snapshot>, Vec<Change>)> {
     let rows = session.rows(&sql.returning(WIDTH)).await?;
     let seen: Arc<Snapshot> = Arc::new(rows.text(0, 0).unwrap_or_default().parse()?);
     check_age(place, xid(&rows, 0, 1)?, &seen)?;
-    let changes: Vec<Change> = (0..rows.len())
-        .filter(|row| rows.cell(*row, 2).is_some())
-        .map(|row| change(&rows, row))
-        .collect::<Result<_>>()?;
-    let within = changes.last().filter(|_| changes.len() == limit).map(|last| (last.xid, last.seq));
-    // Not above what is in the log: see `Snapshot::settled`. The set is read in the order of xid.
-    let until = match (until, within) {
-        (Some(until), _) => until.clone(),
-        (None, Some(_)) => Arc::new(settled(session, Some(&seen)).await?),
-        (None, None) => {
-            let highest = changes.last().map_or(0, |last| last.xid).max(place.since.end() - 1);
-            Arc::new(seen.settled(highest))
-        }
-    };
-    let begin = place.since.clone();
-    let place = match within {
-        Some(at) => Place { since: begin.clone(), within: Some((until, at)) },
-        None => Place::after(until),
-    };
-    Ok(Slice { changes, begin, place })
+    let found = (0..rows.len()).filter(|row| rows.cell(*row, 2).is_some());
+    let changes: Result<_> = found.map(|row| change(&rows, row)).collect();
+    Ok((seen, changes?))
 }
 
 /// Whether everything after the place is still there.
 fn check_age(place: &Place, pruned: u64, now: &Snapshot) -> Result<()> {
-    let last = place.within.as_ref().map_or(&place.since, |(until, _)| until);
+    let last = place.within.as_ref().map_or(&place.since, |within| &within.until);
     if place.since.first_unseen() <= pruned {
         let text = "the change log does not reach back to this cursor any more";
         return Err(Error::new(Code::CursorExpired, text));
@@ -239,23 +317,37 @@ const PRUNING: i64 = 0x0065_6763_6c70_726e;
 
 /// Removes changes that are older, `limit` at most, and says how many. Zero also if another process is at it.
 ///
-/// They go in the order in which they are read, and none of a transaction younger than the oldest running one:
-/// every present reader is before that. A transaction that is forgotten open so keeps the log, as it keeps all
-/// dead rows of the database.
+/// They go in the order of xid, and none of a transaction younger than the oldest running one: every present reader
+/// is before that. A transaction that is forgotten open so keeps the log, as it keeps all dead rows of the database.
+/// Changes of the future, which nobody reads, were restored from another server's backup and go at once.
 pub async fn prune(session: &Session, older_than: Duration, limit: u32) -> Result<u64> {
     let mut sql = Sql::default();
-    sql.push("with oldest as materialized (select c.xid, c.seq, c.at < now() - make_interval(secs => ");
+    sql.push("with s as materialized (select pg_current_snapshot() as now where pg_try_advisory_xact_lock(");
+    sql.bind(Bind::Int(PRUNING));
+    sql.push(")), oldest as materialized (select c.xid, c.seq, c.at < now() - make_interval(secs => ");
     sql.bind(Bind::Float(older_than.as_secs_f64()));
-    sql.push(") as old from change_log c where (select pg_try_advisory_xact_lock(").bind(Bind::Int(PRUNING));
-    sql.push(")) and c.xid < (select pg_snapshot_xmin(pg_current_snapshot())) order by c.xid, c.seq limit ");
+    sql.push(
+        ") as old from change_log c where c.xid < (select pg_snapshot_xmin(s.now) from s) \
+         order by c.xid, c.seq limit ",
+    );
     sql.bind(Bind::Int(limit.into()));
     sql.push(
         "), young as (select xid, seq from oldest where not old order by xid, seq limit 1), \
          gone as (delete from change_log c using oldest o where c.xid = o.xid and c.seq = o.seq \
          and not exists (select from young y where (o.xid, o.seq) >= (y.xid, y.seq)) returning c.xid), \
-         moved as (update change_log_pruned p set xid = g.xid, pruned_at = now() \
-         from (select xid from gone order by xid desc limit 1) g where g.xid > p.xid) \
-         select count(*) from gone",
+         foreigners as materialized (select c.xid, c.seq from change_log c \
+         where c.xid >= (select pg_snapshot_xmax(s.now) from s) order by c.xid, c.seq limit ",
+    );
+    sql.bind(Bind::Int(limit.into()));
+    sql.push(
+        "), gone_too as (delete from change_log c using foreigners f where c.xid = f.xid and c.seq = f.seq \
+         returning c.xid), \
+         moved as (update change_log_pruned p set xid = greatest(k.xid, g.xid), pruned_at = now() from s, ",
+    );
+    sql.push(PRUNED).push(
+        " k left join (select xid from gone order by xid desc limit 1) g on true \
+         where g.xid > p.xid or p.xid >= pg_snapshot_xmax(s.now)) \
+         select (select count(*) from gone) + (select count(*) from gone_too)",
     );
     let rows = session.rows(&sql.returning(1)).await?;
     Ok(rows.bigint(0, 0).and_then(|count| u64::try_from(count).ok()).unwrap_or(0))

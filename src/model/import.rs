@@ -72,6 +72,28 @@ impl ImportProgress {
         Ok(moved == 1)
     }
 
+    /// Notes in the audit log, in the caller's transaction, that these lines were written.
+    pub(crate) async fn note(
+        conn: &mut AsyncPgConnection,
+        sha256: &str,
+        (from, to): (i64, i64),
+        rows: i64,
+    ) -> Result<(), SqlError> {
+        diesel::sql_query(
+            "insert into audit_logs (event_type, action, service_name, resource_type, data) \
+             select 'import.batch', 'execute', 'import', 'import', jsonb_build_object('source', source_name, \
+             'sha256', source_sha256, 'after_line', $2, 'to_line', $3, 'rows', $4) \
+             from import_progress where source_sha256 = $1",
+        )
+        .bind::<Text, _>(sha256)
+        .bind::<BigInt, _>(from)
+        .bind::<BigInt, _>(to)
+        .bind::<BigInt, _>(rows)
+        .execute(conn)
+        .await?;
+        Ok(())
+    }
+
     /// Says that nothing is missing.
     pub(crate) async fn finish(conn: &mut AsyncPgConnection, sha256: &str) -> Result<(), SqlError> {
         use import_progress::dsl;

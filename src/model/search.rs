@@ -1,16 +1,21 @@
 //! Search: what PostgreSQL adds to what the index finds. Cursors of hits, the full text that stands in for the index
 //! while it is away, and what hits have in common.
 
+use std::ops::Bound;
+
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::model::cursor::CursorKey;
-use crate::model::filter::Filter;
+use crate::model::entity::camel_case;
+use crate::model::evidence::INDEX_KEYS;
+use crate::model::filter::{Filter, Test};
 use crate::model::graph;
 use crate::model::select::Scope;
 use crate::model::viewer::Viewer;
 use crate::store::db::sql::{Bind, Sql};
+use crate::store::vectors::{Filter as Pushed, Kind};
 
 /// Hits that one can page through. A cursor names all before it: scores and ranks shift while evidence comes and goes,
 /// and this way no hit comes twice and none is passed over.
@@ -133,14 +138,13 @@ pub fn chains_of(viewer: &Viewer) -> Sql {
 /// The part of a filter that the index can answer, with the viewer's projects: every row that fits the filter fits this,
 /// and PostgreSQL sorts out the rest.
 pub fn pushed_down(viewer: &Viewer, filter: Option<&Filter>) -> Option<Pushed> {
-    let projects = viewer.project_ids().map(|ids| Pushed::ids_in(key("projectId").unwrap_or_default().0, ids));
+    let projects = viewer.project_ids().map(|ids| Pushed::ids_in("project_id", ids));
     Pushed::both(projects, filter.and_then(|filter| push(filter).map(|(pushed, _)| pushed)))
 }
 
 /// What the index has of a column: the key of its payload.
 fn key(column: &str) -> Option<(&'static str, Kind)> {
-    let column = snake_case(column);
-    KEYS.iter().find(|(key, _)| *key == column).copied()
+    INDEX_KEYS.iter().find(|(key, _)| camel_case(key) == column).copied()
 }
 
 /// A filter in the index's words, and whether it says exactly the same.

@@ -17,7 +17,7 @@ pub use idempotency::Pruner;
 
 mod audit;
 mod idempotency;
-mod rows;
+pub(super) mod rows;
 
 pub(super) mod agent;
 pub(super) mod chain;

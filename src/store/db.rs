@@ -21,6 +21,7 @@ use crate::store::db::rows::RowSet;
 use crate::store::db::sql::Sql;
 use crate::store::db::transaction::Violation;
 
+pub mod lock;
 pub mod migrations;
 pub mod rows;
 pub mod sql;

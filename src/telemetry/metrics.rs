@@ -8,14 +8,21 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, proto,
 };
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+use embedder::EmbedderMetrics;
+
+mod embedder;
+
+pub use changes::{Behind, ChangeMetrics};
+
+mod changes;
 
 /// Names of operations that are told apart; those that come later are counted together.
 const MAX_OPERATIONS: usize = 200;
@@ -48,8 +55,14 @@ pub struct Metrics {
     pub indexed: IntGauge,
     /// Rows of evidence still to be indexed in this pass.
     pub to_index: IntGauge,
+    /// What the embedder does.
+    pub embedder: EmbedderMetrics,
     /// Times that the tail of the change log was waited for in vain.
     pub consistency_timeouts: IntCounter,
+    /// What passes of the change log. Clones count into the same values.
+    pub changes: ChangeMetrics,
+    /// What comes of changes.
+    pub recorder: RecorderMetrics,
     operations: RwLock<HashSet<Box<str>>>,
 }
 
@@ -66,6 +79,36 @@ pub struct Operation<'a> {
     pub took: Duration,
     /// Statements that it cost.
     pub statements: u32,
+}
+
+/// What is recorded of changes.
+pub struct RecorderMetrics {
+    /// Whether this process does it: 1 in one process of all.
+    pub active: IntGauge,
+    /// Seconds since the oldest change that this process knows of and has not recorded.
+    pub lag: Gauge,
+    /// How often changes were pruned before they were recorded.
+    pub gaps: IntCounter,
+    rows: IntCounterVec,
+}
+
+impl RecorderMetrics {
+    fn register(all: &Registry) -> prometheus::Result<Self> {
+        let lag = opts("recorder_lag_seconds", "Age of the oldest change that is not recorded.");
+        let gaps = opts("recorder_gaps_total", "Times that changes were pruned before they were recorded.");
+        let rows = opts("recorder_rows_total", "Rows written of changes.");
+        Ok(Self {
+            active: add(all, gauge("recorder_active", "Whether this process records changes."))?,
+            lag: add(all, Gauge::with_opts(lag))?,
+            gaps: add(all, IntCounter::with_opts(gaps))?,
+            rows: add(all, IntCounterVec::new(rows, &["kind"]))?,
+        })
+    }
+
+    /// Counts rows that were written: of the kind `audit` or `activity`.
+    pub fn wrote(&self, kind: &'static str, rows: usize) {
+        self.rows.with_label_values(&[kind]).inc_by(u64::try_from(rows).unwrap_or_default());
+    }
 }
 
 /// How a value develops.
@@ -134,6 +177,7 @@ impl Metrics {
             in_flight: add(all, gauge("requests_in_flight", "HTTP requests that are being answered."))?,
             indexed: add(all, gauge("index_rows", "Rows of evidence in the vector index."))?,
             to_index: add(all, gauge("index_pending_rows", "Rows of evidence still to be indexed."))?,
+            embedder: EmbedderMetrics::register(all)?,
             consistency_timeouts: add(
                 all,
                 counter(
@@ -141,6 +185,8 @@ impl Metrics {
                     "Requests for which the change log was not read in time.",
                 ),
             )?,
+            changes: ChangeMetrics::register(all)?,
+            recorder: RecorderMetrics::register(all)?,
             operations: RwLock::default(),
             registry,
         };
@@ -150,7 +196,7 @@ impl Metrics {
         let start =
             Opts::new("process_start_time_seconds", "When the gateway started, in seconds since 1970.");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        add(&metrics.registry, prometheus::Gauge::with_opts(start))?.set(now.as_secs_f64());
+        add(&metrics.registry, Gauge::with_opts(start))?.set(now.as_secs_f64());
         Ok(metrics)
     }
 
@@ -303,7 +349,7 @@ impl Collector for Pulled {
                 family.set_field_type(MetricType::COUNTER);
             }
             Kind::Gauge => {
-                let mut gauge = Gauge::default();
+                let mut gauge = proto::Gauge::default();
                 gauge.set_value((self.value)());
                 metric.set_gauge(gauge);
                 family.set_field_type(MetricType::GAUGE);

@@ -4,18 +4,15 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use diesel::QueryableByName;
-use diesel::sql_types::Text;
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::SimpleAsyncConnection;
 use evidence_gateway::changes::follower::Follower;
 use evidence_gateway::changes::tail::Tail;
 use evidence_gateway::error::Code;
-use evidence_gateway::model::change::{Change, Op, Place, Snapshot, now, oldest, prune, read};
+use evidence_gateway::model::change::{Change, Place, Snapshot, oldest, prune};
 use evidence_gateway::model::cursor::CursorKey;
 use evidence_gateway::store::db::Db;
-use evidence_gateway::store::db::migrations::migrate;
-use evidence_gateway::store::postgres::{PostgresOptions, PrivatePostgres};
 use evidence_gateway::store::redis::Redis;
+use evidence_gateway::telemetry::Metrics;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -23,13 +20,17 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::harness::{Database, SECRET, column, config, execute, sample_url, texts};
+use crate::harness::{Database, SECRET, config, execute, sample_url, texts};
 
+mod crashes;
+mod keys;
+mod order;
+mod program;
 mod readers;
 mod writers;
 
 use readers::Reader;
-use writers::{PROJECT, Writers, evidence};
+use writers::{Writers, evidence};
 
 /// A tail that runs until this goes away.
 struct Running {
@@ -52,6 +53,13 @@ impl Running {
         let followed = tail.clone();
         let running = tokio::spawn(async move { followed.follow_log().await });
         Self { tail, db, running }
+    }
+
+    /// A metric of the tail, once it is counted.
+    fn metric(metrics: &Metrics, name: &str) -> String {
+        let name = format!("evidence_gateway_change_log_{name} ");
+        let text = metrics.text().unwrap();
+        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().to_owned()
     }
 
     async fn follow_all(&self) -> Follower {
@@ -110,7 +118,7 @@ async fn every_change_arrives_once_and_in_order() {
         let url = url.clone();
         tokio::task::spawn_blocking(move || Reader::new(&url).read_until(last))
     };
-    let writers = Writers::start(&url, Duration::from_secs(12));
+    let writers = Writers::start_all(&url, Duration::from_secs(12)).await;
     let written = writers.finish().await;
     execute(&url, &evidence(last, 0)).await;
 
@@ -235,159 +243,32 @@ async fn a_cursor_that_is_too_old_or_forged_is_refused() {
     }
 }
 
-/// PostgreSQL is restarted while everybody writes and reads.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_of_the_database_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    // One that keeps what it has committed, as the log is no more durable than the commits that it tells of.
-    let mut postgres = PrivatePostgres::start(PostgresOptions::kept(dir.path())).await.unwrap();
-    let url = postgres.database_url();
-    migrate(&url).await.unwrap();
-    writers::prepare(&url).await;
-    let running = Running::start(&url).await;
-    let mut follower = running.follow_all().await;
-    let last = Uuid::now_v7();
-    let following = tokio::spawn(async move { collect(&mut follower, last, Duration::ZERO).await.0 });
-    let reader = {
-        let url = url.clone();
-        tokio::task::spawn_blocking(move || Reader::steady(&url).read_until(last))
-    };
-    for crash in [true, false] {
-        let writers = Writers::start(&url, Duration::from_millis(1_000));
-        writers.finish().await;
-        if crash {
-            let pid = postgres.pid().unwrap().to_string();
-            assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
-        }
-        postgres.restart().await.unwrap();
-    }
-    let restarted = Instant::now();
-    execute(&url, &evidence(last, 0)).await;
-    let changes = following.await.unwrap();
-    println!("followed again after {:?}", restarted.elapsed());
-    // The look that found it may have begun, and waited for the server, before.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(running.tail.last_contact().unwrap() > restarted);
-    let ledger = writers::ledger(&url).await;
-    writers::compare(&ledger, &changes.iter().map(plain).collect::<Vec<_>>(), last);
-    let lines: Vec<_> = reader.await.unwrap().lines.into_iter().map(|line| line.change).collect();
-    writers::compare(&ledger, &lines, last);
-    postgres.stop().await.unwrap();
-}
-
-/// Numbers of transactions that never reached the disk are given out again after a crash. Who took them for seen
-/// would miss what commits under them next.
+/// Operators see what passes, who is behind and how long nothing was heard.
 #[tokio::test]
-async fn a_crash_that_gives_numbers_out_again_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut postgres = PrivatePostgres::start(PostgresOptions::kept(dir.path())).await.unwrap();
-    let url = postgres.database_url();
-    migrate(&url).await.unwrap();
-    writers::prepare(&url).await;
-    execute(&url, &evidence(Uuid::now_v7(), 0)).await;
-    let options = config(&[]).db_options();
-    let db = Db::connect(&url, &options).await.unwrap();
-    let before = now(&db.session()).await.unwrap();
-    let mut conn = AsyncPgConnection::establish(&url).await.unwrap();
-    for _ in 0..40 {
-        xid(&mut conn, "select pg_current_xact_id()::text as xid").await;
-    }
-    let raw: Snapshot = column(&url, "select pg_current_snapshot()::text").await[0].parse().unwrap();
-    let after = now(&db.session()).await.unwrap();
-    let looked = read(&db.session(), &Place::after(Arc::new(before.clone())), None, 10).await.unwrap();
-    let pid = postgres.pid().unwrap().to_string();
-    assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
-    postgres.restart().await.unwrap();
-    let id = Uuid::now_v7();
-    execute(&url, &evidence(id, 0)).await;
-    for place in [Place::after(Arc::new(before)), Place::after(Arc::new(after)), looked.place] {
-        let found = read(&db.session(), &place, None, 10).await.unwrap().changes;
-        assert_eq!(found.iter().map(|change| change.id).collect::<Vec<_>>(), [Some(id)], "{place:?}");
-        assert!(raw.sees(found[0].xid), "this PostgreSQL gives no number out again: {raw} {}", found[0].xid);
-    }
-    postgres.stop().await.unwrap();
-}
-
-async fn xid(conn: &mut AsyncPgConnection, query: &str) -> u64 {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        xid: String,
-    }
-    let rows: Vec<Row> = diesel::sql_query(query).load(conn).await.unwrap();
-    rows[0].xid.parse().unwrap()
-}
-
-/// What the triggers say of a row: its project, what lists are filtered by, and what of it was changed.
-#[tokio::test]
-async fn a_change_says_what_readers_need() {
+async fn the_tail_counts_what_it_does() {
     let database = Database::empty().await;
     let url = &database.url;
     writers::prepare(url).await;
     let running = Running::start(url).await;
+    let metrics = Metrics::new().unwrap();
+    running.tail.count_in(&metrics).unwrap();
+    assert!(running.tail.count_in(&metrics).is_err());
     let mut follower = running.follow_all().await;
-    let (task, row, other, last) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
-    execute(
-        url,
-        &format!(
-            "insert into projects (id, slug, name) values ('{other}', 'other', 'Other');
-             insert into tasks (id, project_id, title, intent) values ('{task}', '{PROJECT}', 't', 'i');
-             insert into task_results (task_id, result_type, content) values ('{task}', 'text', '{{}}');
-             {};
-             update evidence set task_id = '{task}', credibility_score = 0.25 where id = '{row}';
-             update evidence set content = 'longer' where id = '{row}';
-             update evidence set project_id = '{other}', deleted_at = now() where id = '{row}';
-             delete from tasks where id = '{task}';
-             truncate investigations;
-             {}",
-            evidence(row, 0),
-            evidence(last, 0)
-        ),
-    )
-    .await;
-    let (changes, _) = collect(&mut follower, last, Duration::ZERO).await;
-    let of = |entity: &str| changes.iter().filter(move |change| change.entity == entity).collect::<Vec<_>>();
-    let project = Some(PROJECT.parse::<Uuid>().unwrap());
-    let results = of("task_results");
-    assert_eq!((results[0].op, results[0].project_id), (Op::Insert, project));
-    assert_eq!((results[1].op, &results[1].keys["task_id"]), (Op::Delete, &Value::from(task.to_string())));
-    let row: Vec<_> = of("evidence").into_iter().filter(|change| change.id == Some(row)).collect();
-    assert_eq!((row[0].op, row[0].project_id, row[0].keys.get("old")), (Op::Insert, project, None));
-    assert_eq!(row[1].keys["old"], serde_json::json!({"task_id": null, "credibility_score": 0.5}));
-    assert_eq!((&row[1].keys["version"], &row[1].keys["credibility_score"]), (&2.into(), &0.25.into()));
-    assert_eq!((row[2].op, row[2].keys.get("old")), (Op::Update, None));
-    assert_eq!((row[3].project_id, row[3].old_project_id), (Some(other), project));
-    assert_eq!(row[3].keys["old"], serde_json::json!({"deleted": false}));
-    // Its task is gone: "on delete set null".
-    assert_eq!(row[4].keys["old"], serde_json::json!({"task_id": task}));
-    let emptied = of("investigations");
-    assert_eq!((emptied[0].op, emptied[0].id), (Op::Truncate, None));
-    let longest = changes.iter().map(|change| Value::Object(change.keys.clone()).to_string().len()).max();
-    assert!(longest < Some(1_000), "{longest:?}");
-}
-
-/// Every entity of the graph is in the log: with four triggers each.
-#[tokio::test]
-async fn every_entity_is_logged() {
-    let query =
-        "select c.relname from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
-        and (select count(*) from pg_trigger t join pg_proc p on p.oid = t.tgfoid where t.tgrelid = c.oid
-            and t.tgenabled = 'O' and p.prosecdef and p.proname = 'log_' || c.relname
-            and t.tgtype in (4, 8, 16, 32)) <> 4 order by 1";
-    let without = column(&sample_url(), query).await;
-    let plumbing = [
-        "__diesel_schema_migrations",
-        "api_keys",
-        "audit_logs",
-        "audit_seals",
-        "change_log",
-        "change_log_pruned",
-        "import_progress",
-        "metrics",
-        "persisted_documents",
-        "processed_messages",
-    ];
-    assert_eq!(without, plumbing);
+    let last = Uuid::now_v7();
+    // Two of the projects were there before.
+    let following =
+        tokio::spawn(async move { (collect(&mut follower, last, Duration::ZERO).await.0, follower) });
+    while Running::metric(&metrics, "readers_behind") == "0" {
+        tokio::task::yield_now().await;
+    }
+    execute(url, &format!("begin; {}; {}; commit", writers::many_evidences(4), evidence(last, 0))).await;
+    let (changes, follower) = following.await.unwrap();
+    assert_eq!(changes.len(), 7);
+    let values = ["changes_total", "age_seconds_count", "batches_total", "pruned_total"];
+    assert_eq!(values.map(|name| Running::metric(&metrics, name)), ["5", "5", "1", "0"]);
+    drop(follower);
+    assert_eq!(Running::metric(&metrics, "readers_behind"), "0");
+    assert!(Running::metric(&metrics, "silence_seconds").parse::<f64>().unwrap() < 5.0);
 }
 
 fn snapshots() -> impl Strategy<Value = (u64, u64, Vec<u64>)> {

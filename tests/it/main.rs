@@ -12,8 +12,10 @@ mod import;
 
 mod audit;
 mod changes;
+mod recorder;
 
 mod cases;
+mod embedder;
 mod http;
 mod limits;
 mod paging;

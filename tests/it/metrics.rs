@@ -33,12 +33,15 @@ async fn metrics_count_what_was_done() {
         "requests_in_flight 1",
         "pool_connections ",
         "pool_waits_total ",
+        "change_log_batches_total ",
+        "change_log_pruned_total 0",
+        "change_log_silence_seconds 0",
     ] {
         let line = format!("evidence_gateway_{line}");
         assert!(text.lines().any(|found| found.starts_with(&line)), "{line}\n{text}");
     }
     // Lines of the text, made of the JSON. What goes on meanwhile is left out.
-    let moving = ["connections", "http_responses", "in_flight", "pool_"];
+    let moving = ["connections", "http_responses", "in_flight", "pool_", "change_log_"];
     let mut lines = Vec::new();
     for metric in json["metrics"].as_array().unwrap() {
         let name = metric["name"].as_str().unwrap();

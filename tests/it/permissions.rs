@@ -10,7 +10,7 @@ use evidence_gateway::model::graph;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Database, Gateway, column, execute, id_of, member, secret};
+use crate::harness::{Database, FORGET, Gateway, column, execute, id_of, member, secret};
 
 /// Rows of two projects that point at each other in every way that the tables allow.
 const HOSTILE: &str = "
@@ -139,6 +139,8 @@ impl World {
             text.replace("{U}", &stranger.to_string())
         };
         execute(&database.url, &fill(HOSTILE)).await;
+        // What is written down of it would come while the test looks.
+        execute(&database.url, FORGET).await;
         let mut visible = HashMap::new();
         let mut hidden = HashMap::new();
         assert_eq!(VISIBLE.len(), graph().entities().count());

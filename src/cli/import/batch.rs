@@ -99,6 +99,10 @@ impl Step<'_> {
                 }
             }
             written.problems.sort_by_key(|(line, _)| *line);
+            if written.rows_written > 0 {
+                let rows = i64::try_from(written.rows_written).unwrap_or(i64::MAX);
+                ImportProgress::note(conn, self.sha256, (self.from, self.to), rows).await?;
+            }
             Ok(written)
         })
         .await

@@ -10,6 +10,7 @@ use crate::graphql::filter::read_filter;
 use crate::graphql::plan::{ConnectionField, ConnectionPlan, EdgeField, Planner, RelationPlan, Shape, Slot};
 use crate::graphql::search::snippet::{DEFAULT_LENGTH, MAX_LENGTH};
 use crate::model::entity::TypeId;
+use crate::model::cursor::CursorKey;
 use crate::model::filter::{Filter, Test};
 use crate::model::graph;
 use crate::model::page::{DEFAULT_PAGE_SIZE, Page};
@@ -60,6 +61,8 @@ pub(crate) struct Question {
     pub(crate) diversity: Option<f32>,
     pub(crate) size: usize,
     pub(crate) asked: Asked,
+    /// What signs its cursors.
+    pub(crate) cursors: CursorKey,
     pub(crate) seen: Vec<Uuid>,
     pub(crate) group_by: Option<GroupBy>,
     pub(crate) budget: Option<usize>,
@@ -176,6 +179,7 @@ impl Planner<'_> {
             diversity: argument("diversity").map(read_diversity).transpose()?,
             size: usize::try_from(size).unwrap_or(usize::MAX),
             asked,
+            cursors: self.cursors.clone(),
             seen: after.transpose()?.unwrap_or_default(),
             group_by,
             budget: budget.and_then(|budget| usize::try_from(budget).ok()),

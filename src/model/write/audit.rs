@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::Write;
-use super::rows::Locked;
+use super::rows::{Locked, insert_rows};
 use crate::error::{Error, Result};
-use crate::model::entity::screaming_case;
 use crate::model::mutation::Row;
+use crate::model::trail::event::snake_case;
 use crate::model::viewer::Credential;
 
 /// Characters of one value in the trail at most; what is longer is cut and ends in an ellipsis.
@@ -77,7 +77,7 @@ impl Write<'_> {
 
     pub(super) async fn write_trail(&mut self) -> Result<()> {
         let trail = std::mem::take(&mut self.trail);
-        self.insert_rows("audit_logs", trail).await.map_err(Error::from)
+        insert_rows(&mut self.tx, "audit_logs", trail).await.map_err(Error::from)
     }
 }
 
@@ -85,11 +85,6 @@ fn with_values(mut entry: Row, old: Option<Map<String, Value>>, new: Map<String,
     entry.insert("old_values", old.map_or(Value::Null, Value::Object));
     entry.insert("new_values", Value::Object(new));
     entry
-}
-
-/// `EvidenceChain` → `evidence_chain`
-fn snake_case(name: &str) -> String {
-    screaming_case(name).trim_start_matches('_').to_ascii_lowercase()
 }
 
 /// The value if it is short, and the beginning of its text otherwise.

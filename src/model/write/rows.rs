@@ -15,6 +15,7 @@ use crate::model::select::Scope;
 use crate::model::viewer::{Role, Viewer};
 use crate::store::db::rows::RowSet;
 use crate::store::db::sql::{Bind, Sql};
+use crate::store::db::transaction::{Transaction, WriteError};
 
 /// The row that a mutation changes, as it was. Nobody else changes it before the transaction ends.
 pub(super) struct Locked {
@@ -188,7 +189,7 @@ impl Write<'_> {
             row.insert("id", id.to_string().into());
             written.push(row);
         }
-        let inserted = self.insert_rows(table.name, written).await;
+        let inserted = insert_rows(&mut self.tx, table.name, written).await;
         inserted.map_err(|error| self.refused(error, table.name, path))?;
         Ok(ids)
     }
@@ -206,22 +207,23 @@ impl Write<'_> {
         row.retain(|_, value| !value.is_null());
         self.insert(entity, event, vec![(project.unwrap_or_default(), row)], &values.path).await
     }
+}
 
-    pub(super) async fn insert_rows(
-        &mut self,
-        table: &str,
-        rows: Vec<Row>,
-    ) -> Result<(), crate::store::db::transaction::WriteError> {
-        let Some(first) = rows.first() else { return Ok(()) };
-        let list = first.keys().copied().collect::<Vec<_>>().join(", ");
-        let mut sql = Sql::default();
-        sql.push(&format!(
-            "insert into {table} ({list}) select {list} from jsonb_populate_recordset(null::{table}, "
-        ));
-        sql.bind(Bind::Json(rows.into_iter().map(json).collect())).push(")");
-        self.tx.rows(&sql.returning(0)).await?;
-        Ok(())
-    }
+/// Inserts rows of one set of columns, with one statement.
+pub(in crate::model) async fn insert_rows(
+    tx: &mut Transaction,
+    table: &str,
+    rows: Vec<Row>,
+) -> Result<(), WriteError> {
+    let Some(first) = rows.first() else { return Ok(()) };
+    let list = first.keys().copied().collect::<Vec<_>>().join(", ");
+    let mut sql = Sql::default();
+    sql.push(&format!(
+        "insert into {table} ({list}) select {list} from jsonb_populate_recordset(null::{table}, "
+    ));
+    sql.bind(Bind::Json(rows.into_iter().map(json).collect())).push(")");
+    tx.rows(&sql.returning(0)).await?;
+    Ok(())
 }
 
 /// All references of an input, with their places.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use tokenizers::{Tokenizer, TruncationParams};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::bert::{Bert, Shape};
 use super::workers::{Tokens, Workers};
@@ -69,9 +70,10 @@ impl MiniLm {
             .ok_or_else(|| Error::internal("the embedder answered fewer vectors than texts"))
     }
 
-    /// Embeds ahead of all that [`Self::embed`] has not begun.
-    pub(super) async fn embed_now(&self, text: &str) -> Result<Vec<f32>> {
-        self.workers.question(tokens(&self.tokenizer, text)?).await
+    /// Embeds ahead of all that [`Self::embed`] has not begun. The place among the questions is given back when the
+    /// work is done or was skipped.
+    pub(super) async fn embed_now(&self, text: &str, place: OwnedSemaphorePermit) -> Result<Vec<f32>> {
+        self.workers.question(tokens(&self.tokenizer, text)?, place).await
     }
 }
 
