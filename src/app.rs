@@ -10,10 +10,11 @@ use crate::graphql::search::Searcher;
 use crate::http::health::Health;
 use crate::http::viewer::{Access, Authenticator};
 use crate::model::cursor::CursorKey;
+use crate::model::evidence::INDEX_KEYS;
 use crate::store::db::{Db, PoolState};
 use crate::store::embedder::Embedder;
 use crate::store::redis::Redis;
-use crate::store::vectors::Vectors;
+use crate::store::vectors::{Layout, Vectors, Words};
 use crate::telemetry::{Kind, Metrics};
 
 /// Everything a request needs, cheap to clone.
@@ -48,11 +49,13 @@ impl App {
             EmbedderKind::Off => Embedder::off(),
         };
         let vectors = if embedder.is_on() {
-            Vectors::open(&config.vectors_dir(), embedder.model(), embedder.dimension()).await?
+            let (model, dimension) = (embedder.model().to_owned(), embedder.dimension());
+            let layout = Layout { model, dimension, keys: INDEX_KEYS };
+            Vectors::open(&config.vectors, &config.vectors_dir(), layout).await?
         } else {
             Vectors::Off
         };
-        let searcher = Searcher { embedder, vectors };
+        let searcher = Searcher { embedder, vectors, words: Words::new()? };
         let metrics = Arc::new(Metrics::new()?);
         watch_pool(&metrics, &db)?;
         let cursors = CursorKey::new(secret);

@@ -12,8 +12,10 @@ use clap::{Args, ValueEnum};
 use crate::error::{Error, Result};
 
 pub use limits::Limits;
+pub use vectors::{Quantization, VectorSettings};
 
 mod limits;
+mod vectors;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Args)]
@@ -104,6 +106,10 @@ pub struct Config {
     /// What turns text into vectors.
     #[arg(long, env = "EVIDENCE_GATEWAY_EMBEDDER", default_value = "minilm", value_parser = read_choice::<EmbedderKind>, global = true)]
     pub embedder: EmbedderKind,
+
+    /// Where the vector index is.
+    #[command(flatten)]
+    pub vectors: VectorSettings,
 
     /// What is logged: a level (error, warn, info, debug, trace) or a filter as in `info,evidence_gateway=debug`.
     #[arg(long, env = "EVIDENCE_GATEWAY_LOG", default_value = "info", global = true)]

@@ -8,9 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::evidence::{Indexed, count_indexed, read_indexed, read_texts};
+use crate::model::evidence::{Indexed, count_indexed, read_documents, read_indexed};
 use crate::store::db::Session;
-use crate::store::vectors::Point;
+use crate::store::vectors::{Point, Sparse};
 
 /// Rows read at once.
 const BATCH: u32 = 256;
@@ -79,7 +79,7 @@ async fn pass(app: &App, since: Option<DateTime<Utc>>) -> Result<()> {
 }
 
 async fn report_size(app: &App) -> Result<()> {
-    let indexed = app.searcher.vectors.count().await?;
+    let indexed = app.searcher.vectors.count(None).await?;
     app.metrics.indexed.set(i64::try_from(indexed).unwrap_or(i64::MAX));
     Ok(())
 }
@@ -95,20 +95,20 @@ async fn missing(app: &App, rows: Vec<Indexed>) -> Result<Vec<Indexed>> {
 }
 
 async fn index(app: &App, session: &Session, rows: &[Indexed]) -> Result<()> {
-    let mut texts = read_texts(session, rows.iter().map(|row| row.id).collect()).await?;
-    let rows = rows.iter().filter_map(|row| Some((row, texts.remove(&row.id)?)));
-    let (rows, texts): (Vec<&Indexed>, Vec<String>) = rows.unzip();
+    let mut documents = read_documents(session, rows.iter().map(|row| row.id).collect()).await?;
+    let texts: Vec<String> =
+        documents.iter_mut().map(|document| std::mem::take(&mut document.text)).collect();
+    let words: Vec<Sparse> = texts.iter().map(|text| app.searcher.words.document(text)).collect();
     let vectors = app.searcher.embedder.embed(texts).await?;
-    if vectors.len() != rows.len() {
+    if vectors.len() != documents.len() {
         return Err(Error::internal("the embedder gave back another number of vectors than it got texts"));
     }
-    let points = rows.into_iter().zip(vectors).map(|(row, vector)| Point {
-        id: row.id,
-        // The text may already be newer than this version; the row is then found again by the next pass.
-        version: row.version,
-        vector,
-        project_id: row.project_id,
-        payload: serde_json::Map::new(),
+    let points = documents.into_iter().zip(vectors).zip(words).map(|((document, dense), sparse)| Point {
+        id: document.id,
+        version: document.version,
+        dense,
+        sparse,
+        payload: document.payload,
     });
     app.searcher.vectors.upsert(points.collect()).await?;
     app.searcher.vectors.flush().await?;

@@ -13,7 +13,7 @@ use crate::graphql::plan::ConnectionPlan;
 use crate::store::db::rows::RowRef;
 use crate::store::db::sql::Sql;
 use crate::store::embedder::Embedder;
-use crate::store::vectors::{Hit, Question as Nearest, Vectors, WINDOW_MAX};
+use crate::store::vectors::{Filter, Hit, Question as Nearest, Vectors, WINDOW_MAX, Words};
 
 /// Characters of a question at most.
 pub(crate) const MAX_QUERY: usize = 2_000;
@@ -29,6 +29,8 @@ pub struct Searcher {
     pub embedder: Embedder,
     /// Finds vectors.
     pub vectors: Vectors,
+    /// Turns text into the words that BM25 compares.
+    pub words: Words,
 }
 
 /// What a client wants to find.
@@ -46,17 +48,19 @@ pub(crate) async fn search(
     let size = usize::try_from(connection.page.size).unwrap_or(usize::MAX);
     let mut pages = Pages::default();
     let vector = loaders.searcher.embedder.embed_query(&question.query).await?;
+    let visible = loaders.viewer.project_ids().map(|projects| Filter::ids_in("project_id", projects));
     let (mut offset, mut window) = (0, size + SPARE);
     while pages.rows.len() < size && offset < WINDOW_MAX {
-        let limit = window.min(WINDOW_MAX - offset);
-        let projects = loaders.viewer.project_ids();
-        let hits = Nearest { vector: &vector, projects, limit, offset };
-        let hits = loaders.searcher.vectors.search(hits).await?;
-        hydrate(loaders, sql, &hits, size, &mut pages).await?;
+        let limit = (offset + window).min(WINDOW_MAX);
+        let nearest =
+            Nearest { dense: Some(vector.to_vec()), filter: visible.clone(), limit, ..Nearest::default() };
+        let answers = loaders.searcher.vectors.ask(vec![nearest]).await?;
+        let hits = answers.first().map_or(&[][..], |answer| &answer.dense);
+        hydrate(loaders, sql, hits.get(offset..).unwrap_or_default(), size, &mut pages).await?;
         if hits.len() < limit {
             break;
         }
-        offset += limit;
+        offset = limit;
         window *= GROWTH;
     }
     pages.pages.push(PageRows { start: 0, len: pages.rows.len(), more: false, count: 0 });

@@ -58,7 +58,7 @@ impl Health {
 async fn check(app: &App) -> Checked {
     let vectors = async {
         // What is switched off is neither up nor down.
-        if app.searcher.vectors.is_on() { Some(time(app.searcher.vectors.count()).await) } else { None }
+        if app.searcher.vectors.is_on() { Some(time(app.searcher.vectors.count(None)).await) } else { None }
     };
     let ((postgresql, latency_ms), vectors) = tokio::join!(time(app.db.version()), vectors);
     let pool = app.db.pool_state();

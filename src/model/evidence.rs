@@ -1,14 +1,13 @@
 //! Evidence, how pieces of it relate, and how far each was believed over time.
 
-use std::collections::HashMap;
-
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::cursor::Cursor;
 use crate::model::entity::{
-    Declaration, Enum,
+    ColumnType, Declaration, Enum,
     RelationDeclaration::{Lineage, Many, One},
     Type, TypeId,
 };
@@ -18,7 +17,9 @@ use crate::model::page::Page;
 use crate::model::select::{Projection, by_ids, count, page};
 use crate::model::viewer::Viewer;
 use crate::store::db::Session;
+use crate::store::db::rows::{read_texts, read_time};
 use crate::store::db::sql::Bind;
+use crate::store::vectors::Kind;
 
 /// Where evidence comes from.
 pub static SOURCE_TYPE: Enum = Enum {
@@ -158,15 +159,41 @@ pub(super) static CREDIBILITY_CHANGE: Declaration = Declaration {
     )
 };
 
-/// What stands for a piece of evidence in the vector index.
+/// The columns that the vector index keeps, by their names in SQL, so that searches can be narrowed by them there.
+pub static INDEX_KEYS: &[(&str, Kind)] = &[
+    ("project_id", Kind::Tenant),
+    ("task_id", Kind::Id),
+    ("agent_id", Kind::Id),
+    ("source_type", Kind::Keyword),
+    ("domain", Kind::Keyword),
+    ("credibility_score", Kind::Number),
+    ("verified", Kind::Flag),
+    ("tags", Kind::Keyword),
+    ("collected_at", Kind::Time),
+    ("expires_at", Kind::Time),
+    ("created_at", Kind::Time),
+];
+
+/// Which version of a piece of evidence the vector index should hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Indexed {
     /// The evidence.
     pub id: Uuid,
     /// Its version.
     pub version: i32,
-    /// Who may find it.
-    pub project_id: Uuid,
+}
+
+/// What stands for a piece of evidence in the vector index.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The evidence.
+    pub id: Uuid,
+    /// The version that the rest was read of.
+    pub version: i32,
+    /// The text that it is found by.
+    pub text: String,
+    /// The values of [`INDEX_KEYS`], without those that are NULL.
+    pub payload: Map<String, Value>,
 }
 
 /// Reads what the index should hold, in the order of ids, after an id and changed since a moment. The index serves
@@ -179,31 +206,57 @@ pub async fn read_indexed(
 ) -> Result<Vec<Indexed>> {
     let (id, ty) = evidence_type();
     let mut projection = Projection::default();
-    let cells = ["id", "version", "projectId"].map(|name| add(&mut projection, ty, name));
+    let cells = ["id", "version"].map(|name| add(&mut projection, ty, name));
     let after = after.map(|id| Cursor { values: Vec::new(), id });
     let wanted = Page { after, filter: changed_since(ty, since), ..Page::first(limit, Vec::new()) };
     let rows = session.rows(&page(&Viewer::admin(), id, &projection, &wanted)).await?;
     let read = |row: usize| {
-        Some(Indexed {
-            id: rows.uuid(row, cells[0])?,
-            version: i32::from_be_bytes(rows.cell(row, cells[1])?.try_into().ok()?),
-            project_id: rows.uuid(row, cells[2])?,
+        Some(Indexed { id: rows.uuid(row, cells[0])?, version: int(rows.cell(row, cells[1])?)? })
+    };
+    Ok((0..rows.len()).filter_map(read).collect())
+}
+
+/// Reads what stands for evidence. A row that is gone meanwhile is left out.
+pub async fn read_documents(session: &Session, ids: Vec<Uuid>) -> Result<Vec<Document>> {
+    let (id, ty) = evidence_type();
+    let mut projection = Projection::default();
+    let [version, title, content] =
+        ["version", "title", "content"].map(|name| add(&mut projection, ty, name));
+    let mut keys = Vec::with_capacity(INDEX_KEYS.len());
+    for (key, _) in INDEX_KEYS {
+        let column = ty.columns.iter().find(|column| column.sql_name == *key);
+        let column = column.ok_or_else(|| Error::internal(format!("evidence has no column {key}")))?;
+        keys.push((*key, column.ty, projection.add(column)));
+    }
+    let rows = session.rows(&by_ids(&Viewer::admin(), id, &projection, None).with_keys(ids)).await?;
+    let read = |row: usize| {
+        let value = |(key, ty, cell): &(&str, ColumnType, usize)| {
+            Some(((*key).to_owned(), value(*ty, rows.cell(row, *cell)?)?))
+        };
+        Some(Document {
+            id: rows.uuid(row, 0)?,
+            version: int(rows.cell(row, version)?)?,
+            text: format!("{}\n{}", rows.text(row, title)?, rows.text(row, content)?),
+            payload: keys.iter().filter_map(value).collect(),
         })
     };
     Ok((0..rows.len()).filter_map(read).collect())
 }
 
-/// Reads the texts that stand for evidence. A row that is gone meanwhile has none.
-pub async fn read_texts(session: &Session, ids: Vec<Uuid>) -> Result<HashMap<Uuid, String>> {
-    let (id, ty) = evidence_type();
-    let mut projection = Projection::default();
-    let cells = ["title", "content"].map(|name| add(&mut projection, ty, name));
-    let rows = session.rows(&by_ids(&Viewer::admin(), id, &projection, None).with_keys(ids)).await?;
-    let read = |row: usize| {
-        let text = format!("{}\n{}", rows.text(row, cells[0])?, rows.text(row, cells[1])?);
-        Some((rows.uuid(row, 0)?, text))
-    };
-    Ok((0..rows.len()).filter_map(read).collect())
+fn int(cell: &[u8]) -> Option<i32> {
+    Some(i32::from_be_bytes(cell.try_into().ok()?))
+}
+
+/// A cell as the index keeps it: ids and times as text, times to the microsecond.
+fn value(ty: ColumnType, cell: &[u8]) -> Option<Value> {
+    Some(match ty {
+        ColumnType::Uuid => Uuid::from_slice(cell).ok()?.to_string().into(),
+        ColumnType::Bool => (cell == [1]).into(),
+        ColumnType::Float => f64::from_be_bytes(cell.try_into().ok()?).into(),
+        ColumnType::Time => read_time(cell)?.to_rfc3339_opts(SecondsFormat::Micros, true).into(),
+        ColumnType::Texts => read_texts(cell).map(Value::from).collect(),
+        _ => std::str::from_utf8(cell).ok()?.into(),
+    })
 }
 
 fn add(projection: &mut Projection, ty: &'static Type, name: &str) -> usize {

@@ -3,6 +3,8 @@
 
 mod harness;
 mod leaks;
+#[cfg(feature = "edge")]
+mod qdrant;
 mod redis;
 
 mod database;
@@ -33,6 +35,9 @@ mod manners;
 mod metrics;
 
 mod mutations;
+
+#[cfg(feature = "edge")]
+mod vectors;
 
 mod dev;
 mod settings;

@@ -46,6 +46,13 @@ fn a_wrong_setting_is_one_line() {
         ("--cors-origins", "https://app.example/", "allowed are * or origins"),
         ("--cors-origins", "app.example", "allowed are * or origins"),
         ("--log-format", "xml", "allowed is one of text, json"),
+        ("--qdrant-url", "localhost:6334", "allowed is an address such as http://127.0.0.1:6334"),
+        ("--qdrant-collection", "a/b", "allowed are letters, digits, - and _"),
+        ("--qdrant-shards", "0", integer),
+        ("--qdrant-replication-factor", "17", integer),
+        ("--qdrant-quantization", "product", "allowed is one of none, scalar, binary"),
+        ("--qdrant-timeout-ms", "49", integer),
+        ("--qdrant-write-timeout-ms", "600001", integer),
         ("--embedder", "gpt", "allowed is one of minilm, off"),
     ] {
         let variable = format!("EVIDENCE_GATEWAY_{}", flag[2..].to_uppercase().replace('-', "_"));

@@ -1,7 +1,7 @@
 //! Owns the folder of an index: who has it open, what it was made for, and the files of the engine inside.
 //!
 //! - `lock` is locked by the process that has the index open.
-//! - `index.json` says for which model and dimension it was made.
+//! - `index.json` says for which layout it was made.
 //! - `shard/` is the engine's own.
 
 use std::collections::BTreeMap;
@@ -14,45 +14,53 @@ use qdrant_edge::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::super::{BM25, DENSE, FORMAT, Layout};
 use super::shard;
 use crate::error::{Code, Error, Result};
 
 /// The size of one file of the engine's log, made in advance.
 const LOG_FILE_BYTES: usize = 8 * 1024 * 1024;
 
-/// What to do with an index that is already there.
+/// What to do with an index of another layout that is already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// Open it; it must have been made for the same model and dimension.
+pub(super) enum Existing {
+    /// Refuse it.
     Keep,
-    /// Delete it, whatever it was made for.
-    Delete,
+    /// Delete it.
+    Replace,
 }
 
-/// What an index was made for. Vectors of another model are numbers without meaning here.
+/// What an index was made for, as its folder tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Made {
     model: String,
     dimension: usize,
+    keys: String,
+    format: u32,
 }
 
 #[derive(Debug)]
 pub(super) struct Folder {
     dir: PathBuf,
-    made: Made,
+    layout: Layout,
     /// The lock ends with the file: also when the process is killed.
     _lock: File,
 }
 
 impl Folder {
-    pub(super) fn open(dir: &Path, model: &str, dimension: usize, existing: Existing) -> Result<Self> {
+    pub(super) fn open(dir: &Path, layout: &Layout, existing: Existing) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|cause| broken(dir, cause))?;
-        let made = Made { model: model.to_owned(), dimension };
-        let folder = Self { dir: dir.to_owned(), made, _lock: lock(dir)? };
-        let there = if existing == Existing::Keep { folder.read_made()? } else { None };
+        let folder = Self { dir: dir.to_owned(), layout: layout.clone(), _lock: lock(dir)? };
+        let there = match existing {
+            Existing::Keep => folder.read_made()?,
+            Existing::Replace => folder.read_made().ok().flatten().filter(|there| *there == folder.made()),
+        };
         match there {
-            Some(there) if there == folder.made => {}
-            Some(there) => return Err(folder.made_for_another(&there)),
+            Some(there) if there == folder.made() => {}
+            Some(there) => {
+                let place = format!("in {}", dir.display());
+                return Err(layout.refuse(&place, &there.model, there.dimension, there.format));
+            }
             // Without the file, what there is comes from an opening or a deletion that was cut short.
             None => {
                 folder.delete_shard()?;
@@ -73,7 +81,7 @@ impl Folder {
             EdgeShard::new(&path, self.config())
         };
         let shard = shard.map_err(|cause| self.broken(cause))?;
-        shard::ensure_payload_index(&shard)?;
+        shard::ensure_payload_indexes(&shard, &self.layout)?;
         Ok(shard)
     }
 
@@ -112,12 +120,11 @@ impl Folder {
     }
 
     fn config(&self) -> EdgeConfig {
-        let dense = EdgeVectorParams::builder(self.made.dimension, Distance::Cosine).build();
-        // Nothing is written there yet. A vector that is named from the start needs no rebuild later.
+        let dense = EdgeVectorParams::builder(self.layout.dimension, Distance::Cosine).build();
         let bm25 = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
         EdgeConfig::builder()
-            .vector(shard::DENSE, dense)
-            .sparse_vector(shard::BM25, bm25)
+            .vector(DENSE, dense)
+            .sparse_vector(BM25, bm25)
             .wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() })
             .build()
     }
@@ -135,7 +142,7 @@ impl Folder {
     }
 
     fn write_made(&self) -> Result<()> {
-        let bytes = serde_json::to_vec(&self.made).map_err(Error::internal)?;
+        let bytes = serde_json::to_vec(&self.made()).map_err(Error::internal)?;
         // Renamed into place, so that the file is there as a whole or not at all.
         let draft = self.dir.join("index.json.new");
         fs::write(&draft, bytes)
@@ -143,16 +150,9 @@ impl Folder {
             .map_err(|cause| self.broken(cause))
     }
 
-    fn made_for_another(&self, there: &Made) -> Error {
-        let text = format!(
-            "the vector index in {} was made for {} ({} dimensions), not for {} ({}); rebuild it with `reindex`",
-            self.dir.display(),
-            there.model,
-            there.dimension,
-            self.made.model,
-            self.made.dimension
-        );
-        Error::new(Code::Unavailable, text)
+    fn made(&self) -> Made {
+        let Layout { model, dimension, .. } = &self.layout;
+        Made { model: model.clone(), dimension: *dimension, keys: self.layout.keys_text(), format: FORMAT }
     }
 
     fn broken(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -172,7 +172,7 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
-fn broken(dir: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(super) fn broken(dir: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let text = format!("the vector index in {} cannot be used; rebuild it with `reindex`", dir.display());
     Error::new(Code::Unavailable, text).because(cause)
 }

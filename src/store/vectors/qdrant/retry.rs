@@ -1,0 +1,127 @@
+//! Owns the connection: how long a call may take in all, and which failures are worth another try.
+
+use std::fmt;
+use std::time::Duration;
+
+use qdrant_client::{Qdrant, QdrantError};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::Code;
+
+use crate::config::{Secret, VectorSettings};
+use crate::error::{Error, Result};
+
+/// Before the first repetition; doubled before each further one.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Tries of one call at most.
+const TRIES_MAX: u32 = 4;
+/// For a connection, as part of the time of a call.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// Who is told that something is not available.
+const STORE: &str = "the vector index";
+
+/// A server, which may be down.
+pub(super) struct Client {
+    client: Qdrant,
+    read: Duration,
+    write: Duration,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The configuration has the key in it.
+        f.debug_struct("Client").field("uri", &self.client.config.uri).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects with the first call.
+    pub(super) fn new(settings: &VectorSettings) -> Result<Self> {
+        let (read, write) = (settings.timeout(), settings.write_timeout());
+        let mut config = Qdrant::from_url(settings.qdrant_url.as_deref().unwrap_or_default())
+            .skip_compatibility_check()
+            // The longest of all; each call has its own limit besides.
+            .timeout(write.max(read))
+            .connect_timeout(CONNECT_MAX.min(read));
+        if let Some(key) = settings.qdrant_api_key.as_ref().map(Secret::expose) {
+            config = config.api_key(key);
+        }
+        let wrong =
+            |cause| Error::bad_input("--qdrant-url", "is not an address of a Qdrant server").because(cause);
+        let client = config.build().map_err(wrong)?;
+        Ok(Self { client, read, write })
+    }
+
+    /// Asks, within the time of a question. Dropped, it is cancelled.
+    pub(super) async fn read<T, C>(&self, call: impl Fn(Qdrant) -> C) -> Result<T>
+    where
+        C: Future<Output = Result<T, QdrantError>> + Send,
+    {
+        self.call(self.read, call).await
+    }
+
+    /// Changes something, within the time of a write. Every write may be repeated: its outcome is the same.
+    pub(super) async fn write<T, C>(&self, call: impl Fn(Qdrant) -> C) -> Result<T>
+    where
+        C: Future<Output = Result<T, QdrantError>> + Send,
+    {
+        self.call(self.write, call).await
+    }
+
+    async fn call<T, C>(&self, limit: Duration, call: impl Fn(Qdrant) -> C) -> Result<T>
+    where
+        C: Future<Output = Result<T, QdrantError>> + Send,
+    {
+        let end = Instant::now() + limit;
+        let mut pause = PAUSE;
+        for tried in 1.. {
+            let error = match timeout_at(end, call(self.client.clone())).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error,
+                Err(late) => return Err(Error::unavailable(STORE, late)),
+            };
+            if !is_transient(&error) || tried == TRIES_MAX || Instant::now() + pause >= end {
+                return Err(Error::unavailable(STORE, error));
+            }
+            tracing::debug!(%error, tried, "the Qdrant server failed; trying again");
+            sleep(pause).await;
+            pause *= 2;
+        }
+        Err(Error::unavailable(STORE, "no try was left"))
+    }
+}
+
+/// A call with a request, as often as it takes: `repeatable!(get_points(request))`.
+macro_rules! repeatable {
+    ($method:ident($request:expr)) => {
+        |client: qdrant_client::Qdrant| {
+            let request = $request.clone();
+            async move { client.$method(request).await }
+        }
+    };
+}
+pub(super) use repeatable;
+
+/// Whether the same call may do better later. What the server refuses, it will refuse again.
+fn is_transient(error: &QdrantError) -> bool {
+    code(error).is_none_or(|code| {
+        matches!(
+            code,
+            Code::Unavailable
+                | Code::Internal
+                | Code::Unknown
+                | Code::Cancelled
+                | Code::Aborted
+                | Code::ResourceExhausted
+        )
+    })
+}
+
+/// Why the server refused, if it did.
+pub(super) fn code(error: &QdrantError) -> Option<Code> {
+    match error {
+        QdrantError::ResponseError { status } | QdrantError::ResourceExhaustedError { status, .. } => {
+            Some(status.code())
+        }
+        _ => None,
+    }
+}
