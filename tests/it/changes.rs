@@ -255,10 +255,14 @@ async fn the_tail_counts_what_it_does() {
     assert!(running.tail.count_in(&metrics).is_err());
     let mut follower = running.follow_all().await;
     let last = Uuid::now_v7();
-    // Two of the projects were there before.
+    // Two projects were there before.
     let following =
         tokio::spawn(async move { (collect(&mut follower, last, Duration::ZERO).await.0, follower) });
     while Running::metric(&metrics, "readers_behind") == "0" {
+        tokio::task::yield_now().await;
+    }
+    // It begins where the log ends when it first looks.
+    while running.tail.reached().is_none() {
         tokio::task::yield_now().await;
     }
     execute(url, &format!("begin; {}; {}; commit", writers::many_evidences(4), evidence(last, 0))).await;
