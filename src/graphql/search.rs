@@ -93,7 +93,8 @@ pub(crate) async fn search(
         Wanted::Text(text) => Some(loaders.searcher.words.question(text)),
         _ => None,
     };
-    let mut search = Search { loaders, question, sql, vector: None, words, rows: HashMap::new(), degraded: None };
+    let mut search =
+        Search { loaders, question, sql, vector: None, words, rows: HashMap::new(), degraded: None };
     let more = usize::from(plan.wants_more || question.budget.is_some());
     let size = match question.group_by {
         None => (question.size + more).min(MAX_SEEN - question.seen.len().min(MAX_SEEN)),
@@ -124,7 +125,8 @@ pub(crate) async fn search(
     for ranked in hits {
         let Some(Some(row)) = search.rows.remove(&ranked.id) else { continue };
         seen.push(ranked.id);
-        let cursor = plan.wants_cursor.then(|| question.asked.cursor(seen.iter().copied(), &question.cursors));
+        let cursor =
+            plan.wants_cursor.then(|| question.asked.cursor(seen.iter().copied(), &question.cursors));
         let (snippet, terms) = explain(loaders, plan, &row, search.words.as_ref());
         found.push(FoundHit { ranked, snippet, terms, cursor: cursor.unwrap_or_default() });
         pages.rows.push(row);
@@ -133,16 +135,31 @@ pub(crate) async fn search(
     if let Some(degraded) = search.degraded {
         loaders.warn(degraded);
     }
-    pages.found = Some(Found { hits: found, degraded: search.degraded, facets, groups, of_groups, continued: !question.seen.is_empty(), budget: question.budget });
+    pages.found = Some(Found {
+        hits: found,
+        degraded: search.degraded,
+        facets,
+        groups,
+        of_groups,
+        continued: !question.seen.is_empty(),
+        budget: question.budget,
+    });
     Ok(pages)
 }
 
 /// The snippet and the terms of a row, as far as they are asked for.
-fn explain(loaders: &Loaders, plan: &SearchPlan, row: &RowRef, asked: Option<&Sparse>) -> (String, Vec<String>) {
+fn explain(
+    loaders: &Loaders,
+    plan: &SearchPlan,
+    row: &RowRef,
+    asked: Option<&Sparse>,
+) -> (String, Vec<String>) {
     let Some((title, content)) = plan.text else { return (String::new(), Vec::new()) };
-    let text = |cell: usize| row.cell(cell).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+    let text =
+        |cell: usize| row.cell(cell).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
     let (title, content) = (text(title), looked_at(text(content)));
-    let places = |text: &str| asked.map(|asked| loaders.searcher.words.matches(asked, text)).unwrap_or_default();
+    let places =
+        |text: &str| asked.map(|asked| loaders.searcher.words.matches(asked, text)).unwrap_or_default();
     let (in_title, in_content) = (places(title), places(content));
     let mut found = terms(title, &in_title);
     for term in terms(content, &in_content) {
@@ -247,9 +264,8 @@ impl Search<'_> {
             if !unknown.is_empty() {
                 let rows = Arc::new(self.loaders.session.rows(&self.sql.with_keys(unknown.clone())).await?);
                 self.rows.extend(unknown.into_iter().map(|id| (id, None)));
-                let read = (0..rows.len()).filter_map(|row| {
-                    Some((rows.uuid(row, 0)?, Some(RowRef { set: rows.clone(), row })))
-                });
+                let read = (0..rows.len())
+                    .filter_map(|row| Some((rows.uuid(row, 0)?, Some(RowRef { set: rows.clone(), row }))));
                 self.rows.extend(read);
             }
             found.extend(part.iter().filter(|hit| matches!(self.rows.get(&hit.id), Some(Some(_)))).cloned());
@@ -334,11 +350,18 @@ impl Search<'_> {
             ids.iter().enumerate().map(|(n, id)| example(name, n, id)).collect::<Result<Vec<_>>>()
         };
         let vector = toward(&examples("like", like)?, &examples("unlike", unlike)?);
-        vector.ok_or_else(|| Error::bad_input("unlike", "is the same as like: there is no direction to search in"))
+        vector.ok_or_else(|| {
+            Error::bad_input("unlike", "is the same as like: there is no direction to search in")
+        })
     }
 
     /// What the hits are grouped by, of each hit.
-    async fn keys_of(&self, by: GroupBy, hits: &[Ranked], plan: &SearchPlan) -> Result<HashMap<Uuid, Vec<Uuid>>> {
+    async fn keys_of(
+        &self,
+        by: GroupBy,
+        hits: &[Ranked],
+        plan: &SearchPlan,
+    ) -> Result<HashMap<Uuid, Vec<Uuid>>> {
         let mut keys: HashMap<Uuid, Vec<Uuid>> = HashMap::new();
         match (by, plan.task) {
             (GroupBy::Task, Some(cell)) => {

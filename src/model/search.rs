@@ -82,7 +82,9 @@ pub fn full_text(viewer: &Viewer, question: &str, filter: Option<&Filter>, limit
         }
         sql.push(&format!(" limit {MAX_RANKED}) {t}"));
     }
-    sql.push(")) select f.id, max(f.rank)::float8 from f group by f.id order by min(f.worse), 2 desc, 1 limit ");
+    sql.push(
+        ")) select f.id, max(f.rank)::float8 from f group by f.id order by min(f.worse), 2 desc, 1 limit ",
+    );
     sql.bind(Bind::Int(i64::try_from(limit).unwrap_or(i64::MAX)));
     sql.returning(2)
 }
@@ -107,7 +109,10 @@ pub fn facets(viewer: &Viewer, filter: Option<&Filter>) -> Sql {
     let t = scope.alias();
     let mut sql = Sql::default();
     sql.push("select null::uuid, f.facet, f.value, count(*) from (select ");
-    let values = FACETS.iter().enumerate().map(|(n, (_, column))| format!("({n}::int8, {})", column.replace("{t}", &t)));
+    let values = FACETS
+        .iter()
+        .enumerate()
+        .map(|(n, (_, column))| format!("({n}::int8, {})", column.replace("{t}", &t)));
     let values: Vec<_> = values.collect();
     sql.push(&format!("v.* from (select {t}.*"));
     scope.write_table(ty, &t, &mut sql);
@@ -124,7 +129,8 @@ pub fn facets(viewer: &Viewer, filter: Option<&Filter>) -> Sql {
 /// The chains that use each piece of evidence: (evidence, chain).
 pub fn chains_of(viewer: &Viewer) -> Sql {
     let scope = &mut Scope::new(viewer);
-    let types = ["EvidenceChainLink", "EvidenceChain"].map(|name| graph().type_by_name(name).unwrap_or_default());
+    let types =
+        ["EvidenceChainLink", "EvidenceChain"].map(|name| graph().type_by_name(name).unwrap_or_default());
     let (link, chain) = (scope.alias(), scope.alias());
     let mut sql = Sql::default();
     sql.push(&format!("select distinct {link}.evidence_id, {link}.chain_id"));
@@ -182,7 +188,9 @@ fn push_test((key, kind): (&'static str, Kind), test: &Test) -> Option<Pushed> {
         (Test::Compare("=", Bind::Bool(flag)), Kind::Flag) => Pushed::Is(key, *flag),
         (Test::Compare("=", Bind::Uuid(id)), Kind::Id | Kind::Tenant) => Pushed::ids_in(key, &[*id]),
         (Test::In(Bind::Uuids(ids)), Kind::Id | Kind::Tenant) => Pushed::ids_in(key, ids),
-        (Test::Compare("=", Bind::Text(text)) | Test::Has(text), Kind::Keyword) => one_of(vec![text.clone()])?,
+        (Test::Compare("=", Bind::Text(text)) | Test::Has(text), Kind::Keyword) => {
+            one_of(vec![text.clone()])?
+        }
         (Test::In(Bind::Texts(texts)) | Test::HasAny(texts), Kind::Keyword) => one_of(texts.clone())?,
         (Test::HasAll(texts), Kind::Keyword) => {
             Pushed::All(texts.iter().map(|text| Pushed::In(key, vec![text.clone()])).collect())

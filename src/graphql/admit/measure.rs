@@ -13,8 +13,8 @@ use async_graphql_value::Value as Literal;
 
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
-use crate::graphql::search::plan::GROUP_HITS;
 use crate::graphql::arguments::MAX_LIST;
+use crate::graphql::search::plan::GROUP_HITS;
 use crate::model::aggregate::DEFAULT_GROUPS;
 use crate::model::entity::{RelationKind, TypeId};
 use crate::model::graph;

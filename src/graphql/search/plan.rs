@@ -9,8 +9,8 @@ use crate::graphql::document::Selected;
 use crate::graphql::filter::read_filter;
 use crate::graphql::plan::{ConnectionField, ConnectionPlan, EdgeField, Planner, RelationPlan, Shape, Slot};
 use crate::graphql::search::snippet::{DEFAULT_LENGTH, MAX_LENGTH};
-use crate::model::entity::TypeId;
 use crate::model::cursor::CursorKey;
+use crate::model::entity::TypeId;
 use crate::model::filter::{Filter, Test};
 use crate::model::graph;
 use crate::model::page::{DEFAULT_PAGE_SIZE, Page};
@@ -151,10 +151,14 @@ impl Planner<'_> {
             filters.push(Filter::Column(column, Test::In(read_list(column.ty, domains, "domains")?)));
         }
         let number = |name: &str, max| argument(name).map(|value| read_size(value, name, max)).transpose();
-        let size = number("first", self.max_page_size)?.unwrap_or_else(|| DEFAULT_PAGE_SIZE.min(self.max_page_size));
+        let size =
+            number("first", self.max_page_size)?.unwrap_or_else(|| DEFAULT_PAGE_SIZE.min(self.max_page_size));
         let budget = number("budget", *BUDGET.end())?;
         if budget.is_some_and(|budget| !BUDGET.contains(&budget)) {
-            return Err(Error::bad_input("budget", format!("must be between {} and {}", BUDGET.start(), BUDGET.end())));
+            return Err(Error::bad_input(
+                "budget",
+                format!("must be between {} and {}", BUDGET.start(), BUDGET.end()),
+            ));
         }
         let group_by = argument("groupBy").and_then(read_name);
         let group_by = group_by.map(|name| if name == "TASK" { GroupBy::Task } else { GroupBy::Chain });
@@ -193,7 +197,10 @@ impl Planner<'_> {
             if ids.len() > MAX_EXAMPLES {
                 return Err(Error::bad_input(name, format!("has more than {MAX_EXAMPLES} values")));
             }
-            ids.iter().enumerate().map(|(n, id)| read_uuid(id, &format!("{name}.{n}"))).collect::<Result<Vec<_>>>()
+            ids.iter()
+                .enumerate()
+                .map(|(n, id)| read_uuid(id, &format!("{name}.{n}")))
+                .collect::<Result<Vec<_>>>()
         };
         let unlike = examples("unlike")?;
         let wanted = match (argument("query"), argument("vector"), argument("like")) {
@@ -213,13 +220,23 @@ impl Planner<'_> {
                 }
                 return Ok(Wanted::Examples { like, unlike });
             }
-            _ => return Err(Error::bad_input("query", "or vector or like must be given, and only one of them")),
+            _ => {
+                return Err(Error::bad_input(
+                    "query",
+                    "or vector or like must be given, and only one of them",
+                ));
+            }
         };
         if unlike.is_empty() { Ok(wanted) } else { Err(Error::bad_input("unlike", "needs like")) }
     }
 
     /// A field that only the connection of a search has.
-    pub(crate) fn search_field(&self, ty: TypeId, field: &Selected<'_>, plan: &mut ConnectionPlan) -> ConnectionField {
+    pub(crate) fn search_field(
+        &self,
+        ty: TypeId,
+        field: &Selected<'_>,
+        plan: &mut ConnectionPlan,
+    ) -> ConnectionField {
         match field.name() {
             "facets" => {
                 let filter = plan.page.filter.as_ref();
@@ -237,37 +254,44 @@ impl Planner<'_> {
             "groups" => {
                 let mut most = 0;
                 let mut relations = Vec::new();
-                let fields = self.search_fields(field, "SearchEvidenceGroup", &mut |inner| match inner.name() {
-                    "score" => SearchField::Score,
-                    "hits" => {
-                        let first = self.argument(inner, "first");
-                        let first = first.and_then(|value| read_size(value, "first", GROUP_HITS.1).ok());
-                        let first = usize::try_from(first.unwrap_or(GROUP_HITS.0)).unwrap_or(usize::MAX);
-                        most = most.max(first);
-                        SearchField::Hits(first, self.edges(ty, inner, plan, &mut false))
-                    }
-                    name => {
-                        let ty = if name == "task" { "Task" } else { "EvidenceChain" };
-                        let ty = graph().type_by_name(ty).unwrap_or_default();
-                        let (projection, object) = self.lone_object(ty, inner);
-                        let sql = by_ids(self.viewer, ty, &projection, None);
-                        // The group's own row: cell 0 is the task's id and cell 1 the chain's.
-                        let key = usize::from(name != "task");
-                        relations.push(RelationPlan { key, shape: Shape::One { sql, object } });
-                        SearchField::Relation(relations.len() - 1)
-                    }
-                });
+                let fields =
+                    self.search_fields(field, "SearchEvidenceGroup", &mut |inner| match inner.name() {
+                        "score" => SearchField::Score,
+                        "hits" => {
+                            let first = self.argument(inner, "first");
+                            let first = first.and_then(|value| read_size(value, "first", GROUP_HITS.1).ok());
+                            let first = usize::try_from(first.unwrap_or(GROUP_HITS.0)).unwrap_or(usize::MAX);
+                            most = most.max(first);
+                            SearchField::Hits(first, self.edges(ty, inner, plan, &mut false))
+                        }
+                        name => {
+                            let ty = if name == "task" { "Task" } else { "EvidenceChain" };
+                            let ty = graph().type_by_name(ty).unwrap_or_default();
+                            let (projection, object) = self.lone_object(ty, inner);
+                            let sql = by_ids(self.viewer, ty, &projection, None);
+                            // The group's own row: cell 0 is the task's id and cell 1 the chain's.
+                            let key = usize::from(name != "task");
+                            relations.push(RelationPlan { key, shape: Shape::One { sql, object } });
+                            SearchField::Relation(relations.len() - 1)
+                        }
+                    });
                 plan.search.get_or_insert_default().groups = Some((most, relations));
                 ConnectionField::Groups(fields)
             }
-            "cut" => ConnectionField::Cut(self.search_fields(field, "SearchCut", &mut |inner| match inner.name() {
-                "hits" => SearchField::LeftOut,
-                "snippetLength" => SearchField::SnippetLength,
-                _ => {
-                    plan.search.get_or_insert_default().wants_cursor = true;
-                    SearchField::After
-                }
-            })),
+            "cut" => {
+                ConnectionField::Cut(self.search_fields(
+                    field,
+                    "SearchCut",
+                    &mut |inner| match inner.name() {
+                        "hits" => SearchField::LeftOut,
+                        "snippetLength" => SearchField::SnippetLength,
+                        _ => {
+                            plan.search.get_or_insert_default().wants_cursor = true;
+                            SearchField::After
+                        }
+                    },
+                ))
+            }
             _ => ConnectionField::Degraded,
         }
     }
@@ -300,7 +324,8 @@ impl Planner<'_> {
         let meta = &graph().types[ty];
         let mut cell = |name: &str| plan.projection.add(&meta.columns[meta.column(name).unwrap_or_default()]);
         let cells = (cell("title"), cell("content"));
-        let length = self.argument(field, "length").and_then(|value| read_size(value, "length", MAX_LENGTH).ok());
+        let length =
+            self.argument(field, "length").and_then(|value| read_size(value, "length", MAX_LENGTH).ok());
         let length = usize::try_from(length.unwrap_or(DEFAULT_LENGTH)).unwrap_or(usize::MAX);
         let search = plan.search.get_or_insert_default();
         search.text = Some(cells);
@@ -319,7 +344,8 @@ fn read_vector(value: Value) -> Result<Vec<f32>> {
         _ => None,
     };
     #[allow(clippy::cast_possible_truncation, reason = "the index has numbers of 32 bits")]
-    let vector = numbers.iter().map(|value| number(value).map(|number| number as f32)).collect::<Option<Vec<_>>>();
+    let vector =
+        numbers.iter().map(|value| number(value).map(|number| number as f32)).collect::<Option<Vec<_>>>();
     let vector = vector.ok_or_else(|| Error::bad_input("vector", "has something that is not a number"))?;
     if vector.iter().all(|number| number.is_finite()) && vector.iter().any(|number| *number != 0.0) {
         Ok(vector)

@@ -77,7 +77,8 @@ fn best_window(text: &str, matches: &[Range<usize>], length: usize) -> Option<us
     let words: Vec<String> = matches.iter().map(|place| text[place.clone()].to_lowercase()).collect();
     let different = |first: usize| {
         let start = matches[first].start;
-        let within = matches[first..].iter().zip(&words[first..]).take_while(|(place, _)| place.end - start <= length);
+        let within =
+            matches[first..].iter().zip(&words[first..]).take_while(|(place, _)| place.end - start <= length);
         within.map(|(_, word)| word).collect::<HashSet<_>>().len()
     };
     (0..matches.len()).max_by_key(|first| (different(*first), std::cmp::Reverse(*first)))

@@ -9,7 +9,12 @@ use crate::store::vectors::Stage;
 
 impl<'a> Writer<'a> {
     /// How much of a page fits into the client's budget: the page with as many hits as do, one at least.
-    pub(crate) fn fitting(&mut self, plan: &'a ConnectionPlan, pages: &'a Pages, page: &PageRows) -> PageRows {
+    pub(crate) fn fitting(
+        &mut self,
+        plan: &'a ConnectionPlan,
+        pages: &'a Pages,
+        page: &PageRows,
+    ) -> PageRows {
         let budget = pages.found.as_ref().and_then(|found| found.budget);
         let Some(budget) = budget else { return page.clone() };
         let (start, errors) = (self.json.len(), self.errors.len());
@@ -101,12 +106,13 @@ impl<'a> Writer<'a> {
         fields: &'a [Slot<SearchField>],
     ) -> Written {
         let group = &found.groups[n];
-        let relations = plan.search.as_ref().and_then(|search| search.groups.as_ref()).map(|(_, relations)| relations);
+        let relations =
+            plan.search.as_ref().and_then(|search| search.groups.as_ref()).map(|(_, relations)| relations);
         self.members(fields, |out, slot| match (&slot.value, relations) {
             (SearchField::Score, _) => out.json_of(&group.score),
-            (SearchField::Hits(first, fields), _) => {
-                out.items(group.hits.len().min(*first), |out, hit| out.edge(plan, fields, pages, group.hits[hit]))
-            }
+            (SearchField::Hits(first, fields), _) => out.items(group.hits.len().min(*first), |out, hit| {
+                out.edge(plan, fields, pages, group.hits[hit])
+            }),
             (SearchField::Relation(relation), Some(relations)) => {
                 out.relation(&relations[*relation], &found.of_groups[*relation], n, slot.pos)
             }

@@ -26,7 +26,11 @@ pub(super) fn root_field() -> MetaField {
                 "Float",
                 "How much hits shall be unlike those before them: 0 (not at all) to 1 (maximal marginal relevance).",
             ),
-            argument("groupBy", "SearchGroupBy", "Puts hits into groups; first is then the number of groups."),
+            argument(
+                "groupBy",
+                "SearchGroupBy",
+                "Puts hits into groups; first is then the number of groups.",
+            ),
             first_argument(),
             argument("after", "String", "Only what comes after this cursor of the same search."),
             argument(
@@ -48,7 +52,10 @@ pub(super) fn add_types(registry: &mut Registry) {
         value("LEXICAL", "By words: BM25."),
     ];
     add_enum(registry, "SearchMode", "How to search.", modes);
-    let groups = [value("TASK", "The task it was gathered for."), value("CHAIN", "The chains of evidence that use it.")];
+    let groups = [
+        value("TASK", "The task it was gathered for."),
+        value("CHAIN", "The chains of evidence that use it."),
+    ];
     add_enum(registry, "SearchGroupBy", "What hits of a group share.", groups);
     add_object(registry, "SearchEvidenceEdge", "A hit, and why it is one.", edge_fields());
     add_object(
@@ -60,7 +67,12 @@ pub(super) fn add_types(registry: &mut Registry) {
             field("nodes", "The evidence.", "[Evidence!]!", []),
             field("pageInfo", "Where the page stands among the hits.", "PageInfo!", []),
             field("facets", "What the best 200 hits have in common.", "SearchFacets!", []),
-            field("groups", "The hits in groups, if groupBy is given: the best first.", "[SearchEvidenceGroup!]!", []),
+            field(
+                "groups",
+                "The hits in groups, if groupBy is given: the best first.",
+                "[SearchEvidenceGroup!]!",
+                [],
+            ),
             field("degraded", "What could not be done, in words; null if all was well.", "String", []),
             field("cut", "What the budget left out.", "SearchCut!", []),
         ],
@@ -77,10 +89,8 @@ pub(super) fn add_types(registry: &mut Registry) {
             facet("project", "By their project: its id."),
         ],
     );
-    let fields = [
-        field("value", "What they share.", "String!", []),
-        field("count", "How many they are.", "Int!", []),
-    ];
+    let fields =
+        [field("value", "What they share.", "String!", []), field("count", "How many they are.", "Int!", [])];
     add_object(registry, "SearchFacet", "Hits that share a value.", fields);
     let first = format!("Hits at most, {} unless given, {} at most.", GROUP_HITS.0, GROUP_HITS.1);
     add_object(
@@ -117,7 +127,12 @@ fn edge_fields() -> [MetaField; 9] {
             "Float!",
             [],
         ),
-        field("dense", "The cosine of the angle between question and evidence, -1 to 1; null if not found so.", "Float", []),
+        field(
+            "dense",
+            "The cosine of the angle between question and evidence, -1 to 1; null if not found so.",
+            "Float",
+            [],
+        ),
         field("denseRank", "Its place by meaning, from 1; null if not found so.", "Int", []),
         field("lexical", "BM25 of the question's words; null if not found so.", "Float", []),
         field("lexicalRank", "Its place by words, from 1; null if not found so.", "Int", []),
