@@ -180,8 +180,8 @@ fn lexical(rows: &[Row], question: &Question) -> Vec<Hit> {
 fn expected(rows: &[Row], question: &Question) -> Answer {
     let fitting =
         rows.iter().filter(|row| question.filter.as_ref().is_none_or(|filter| fits(filter, &row.point)));
-    let dense = question.dense.as_ref().map_or_else(Vec::new, |vector| {
-        fitting.map(|row| Hit { id: row.point.id, score: dot(vector, &row.point.dense) }).collect()
+    let dense = question.dense.clone().map(super::unit).map_or_else(Vec::new, |vector| {
+        fitting.map(|row| Hit { id: row.point.id, score: dot(&vector, &row.point.dense) }).collect()
     });
     let dense = best_of(dense, question.limit);
     let sparse = best_of(lexical(rows, question), question.limit);
