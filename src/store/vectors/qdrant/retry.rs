@@ -94,7 +94,8 @@ impl Client {
         let (mut pause, mut tried) = (PAUSE, 1);
         loop {
             let late = |_| Err(tonic::Status::deadline_exceeded("it took too long").into());
-            match timeout_at(end, call(self.client.clone())).await.unwrap_or_else(late) {
+            // Boxed, because the client's futures are of 20 kB, and every request would carry them along.
+            match timeout_at(end, Box::pin(call(self.client.clone()))).await.unwrap_or_else(late) {
                 Err(error) if is_transient(&error) && tried < TRIES_MAX && Instant::now() + pause < end => {
                     tracing::debug!(%error, tried, "the Qdrant server failed; trying again");
                 }
