@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use qdrant_client::qdrant as api;
 use qdrant_client::qdrant::collections_server::{Collections, CollectionsServer};
 use qdrant_client::qdrant::points_server::{Points, PointsServer};
 use qdrant_client::qdrant::qdrant_server::{Qdrant, QdrantServer};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::{Builder, Runtime};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -29,7 +30,8 @@ pub(crate) const API_KEY: &str = "the key of the tests' Qdrant server";
 pub(crate) struct TestQdrant {
     address: SocketAddr,
     state: Arc<State>,
-    task: Option<JoinHandle<()>>,
+    /// Its own, so that its connections end with it.
+    runtime: Option<Runtime>,
 }
 
 #[derive(Default)]
@@ -48,7 +50,7 @@ pub(crate) struct State {
 impl TestQdrant {
     pub(crate) async fn start() -> Self {
         let address = ([127, 0, 0, 1], 0).into();
-        let mut server = Self { address, state: Arc::default(), task: None };
+        let mut server = Self { address, state: Arc::default(), runtime: None };
         server.restart().await;
         server
     }
@@ -59,14 +61,15 @@ impl TestQdrant {
 
     /// Connections break and nobody listens, as if it were killed.
     pub(crate) async fn stop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-            task.await.unwrap_err();
+        if let Some(runtime) = self.runtime.take() {
+            tokio::task::spawn_blocking(|| runtime.shutdown_timeout(Duration::from_secs(5))).await.unwrap();
         }
     }
 
     pub(crate) async fn restart(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let address = self.address;
+        let listener = runtime.spawn(async move { TcpListener::bind(address).await.unwrap() }).await.unwrap();
         self.address = listener.local_addr().unwrap();
         let services = Services(self.state.clone());
         let serve = Server::builder()
@@ -74,7 +77,8 @@ impl TestQdrant {
             .add_service(CollectionsServer::new(services.clone()))
             .add_service(QdrantServer::new(services))
             .serve_with_incoming(TcpIncoming::from(listener));
-        self.task = Some(tokio::spawn(async { serve.await.unwrap() }));
+        runtime.spawn(async { serve.await.unwrap() });
+        self.runtime = Some(runtime);
     }
 
     pub(crate) fn hang(&self, hanging: bool) {
@@ -93,13 +97,17 @@ impl TestQdrant {
         self.state.calls.lock().unwrap().get(name).copied().unwrap_or(0)
     }
 
-    /// Builds the graphs, as a server does by itself after a while.
-    pub(crate) fn optimize(&self, collection: &str) {
-        self.state.engine.optimize(collection);
-    }
-
     pub(crate) fn collections(&self) -> Vec<String> {
         self.state.engine.names()
+    }
+}
+
+impl Drop for TestQdrant {
+    /// A runtime may not wait for its threads inside another one.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -55,6 +55,7 @@ impl Place {
     }
 
     /// A collection of its own on the server that the environment names.
+    #[allow(clippy::disallowed_methods, reason = "cargo hands no settings to tests")]
     fn real() -> Option<Self> {
         let url = std::env::var("QDRANT_URL").ok()?;
         let key = std::env::var("QDRANT_API_KEY").unwrap_or_default();

@@ -54,11 +54,9 @@ impl Qdrant {
     pub async fn open(settings: &VectorSettings, layout: Layout) -> Result<Self> {
         let this = Self::new(settings, Collection::present(settings), layout)?;
         // What refuses now will refuse later; a server that is down will be back.
-        if let Err(error) = this.client.read(|client| async move { client.health_check().await }).await {
-            tracing::warn!(?error, "the Qdrant server does not answer; search works as soon as it does");
-            return Ok(this);
+        if this.client.answers().await? {
+            this.ready().await?;
         }
-        this.ready().await?;
         Ok(this)
     }
 

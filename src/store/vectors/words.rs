@@ -1,4 +1,5 @@
-//! Owns text → the words that BM25 compares, in English: lower case, without stop words, stemmed. The engine in
+//! Owns text → the words that BM25 compares, in English: lower case, without accents and stop
+//! words, stemmed. The engine in
 //! process makes the weights for every back end, so that they agree. A program without that engine (feature `edge`)
 //! knows no words: every text is empty.
 
@@ -32,7 +33,10 @@ impl Words {
     pub fn new() -> Result<Self> {
         Ok(Self {
             #[cfg(feature = "edge")]
-            bm25: Arc::new(EdgeBm25::new(EdgeBm25Config::default()).map_err(Error::internal)?),
+            bm25: {
+                let config = EdgeBm25Config { ascii_folding: Some(true), ..EdgeBm25Config::default() };
+                Arc::new(EdgeBm25::new(config).map_err(Error::internal)?)
+            },
         })
     }
 

@@ -11,9 +11,9 @@ use qdrant_client::qdrant::with_payload_selector::SelectorOptions;
 use qdrant_client::qdrant::with_vectors_selector::SelectorOptions as VectorOptions;
 use qdrant_client::qdrant::{self as api, facet_value, query, vectors_config};
 use qdrant_edge::{
-    ConditionalInsertOperation, CountRequest, CreateIndex, Distance, EdgeConfig, EdgeShard,
-    EdgeSparseVectorParams, EdgeVectorParams, FacetRequest, FacetValue, FieldIndexOperations, Modifier,
-    NamedQuery, OperationError, PayloadFieldSchema, PayloadSchemaParams, PayloadSchemaType,
+    AcornSearchParams, ConditionalInsertOperation, CountRequest, CreateIndex, Distance, EdgeConfig,
+    EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, FacetRequest, FacetValue, FieldIndexOperations,
+    Modifier, NamedQuery, OperationError, PayloadFieldSchema, PayloadSchemaParams, PayloadSchemaType,
     PayloadSelectorInclude, PointInsertOperations, PointOperations, QueryEnum, Record, ScrollRequest,
     SearchParams, SearchRequest, UpdateOperation, UuidIndexParams, WithPayloadInterface, WithVector,
 };
@@ -301,6 +301,10 @@ impl Engine {
             params: Some(SearchParams {
                 hnsw_ef: params.hnsw_ef.map(|candidates| candidates.try_into().unwrap()),
                 exact: params.exact.unwrap_or(false),
+                acorn: params.acorn.map(|acorn| AcornSearchParams {
+                    enable: acorn.enable.unwrap_or(false),
+                    max_selectivity: None,
+                }),
                 ..SearchParams::default()
             }),
             limit: request.limit.unwrap_or(10).try_into().unwrap(),
@@ -319,11 +323,6 @@ impl Engine {
             ..api::ScoredPoint::default()
         };
         Ok(api::BatchResult { result: points.into_iter().map(scored).collect() })
-    }
-
-    /// Builds the graphs, which a server does by itself.
-    pub(super) fn optimize(&self, name: &str) {
-        self.on(name, |collection| collection.shard.optimize().map_err(failed)).unwrap();
     }
 }
 

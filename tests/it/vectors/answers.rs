@@ -148,7 +148,7 @@ fn dot(one: &[f32], other: &[f32]) -> f32 {
     one.iter().zip(other).map(|(a, b)| a * b).sum()
 }
 
-/// BM25 with the frequencies of the whole collection.
+/// BM25 with the frequencies of all texts that have words.
 fn lexical(rows: &[Row], question: &Question) -> Vec<Hit> {
     let Some(words) = &question.sparse else { return Vec::new() };
     let weight = |row: &Row, word: &u32| {
@@ -156,9 +156,10 @@ fn lexical(rows: &[Row], question: &Question) -> Vec<Hit> {
         Some(row.point.sparse.values[at])
     };
     let count = |number: usize| f32::from(u16::try_from(number).unwrap());
+    let all = count(rows.iter().filter(|row| !row.point.sparse.indices.is_empty()).count());
     let idf = |word: &u32| {
         let with = count(rows.iter().filter(|row| weight(row, word).is_some()).count());
-        ((count(rows.len()) - with + 0.5) / (with + 0.5) + 1.0).ln()
+        ((all - with + 0.5) / (with + 0.5) + 1.0).ln()
     };
     let idfs: Vec<f32> = words.indices.iter().map(idf).collect();
     let hit = |row: &Row| {
@@ -179,8 +180,8 @@ fn lexical(rows: &[Row], question: &Question) -> Vec<Hit> {
 fn expected(rows: &[Row], question: &Question) -> Answer {
     let fitting =
         rows.iter().filter(|row| question.filter.as_ref().is_none_or(|filter| fits(filter, &row.point)));
-    let dense = question.dense.as_ref().map_or_else(Vec::new, |vector| {
-        fitting.map(|row| Hit { id: row.point.id, score: dot(vector, &row.point.dense) }).collect()
+    let dense = question.dense.clone().map(super::unit).map_or_else(Vec::new, |vector| {
+        fitting.map(|row| Hit { id: row.point.id, score: dot(&vector, &row.point.dense) }).collect()
     });
     let dense = best_of(dense, question.limit);
     let sparse = best_of(lexical(rows, question), question.limit);

@@ -66,8 +66,8 @@ impl Generations {
 
     /// Deletes the indexes before this one.
     pub(super) fn delete_before(&self, number: u32) -> Result<()> {
-        let former = self.numbers()?.into_iter().filter(|other| *other < number);
-        former.map(|former| self.remove(fs::remove_dir_all(self.folder(former)))).collect()
+        let mut former = self.numbers()?.into_iter().filter(|other| *other < number);
+        former.try_for_each(|former| self.remove(fs::remove_dir_all(self.folder(former))))
     }
 
     fn numbers(&self) -> Result<Vec<u32>> {

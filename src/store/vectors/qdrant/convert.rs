@@ -11,11 +11,11 @@ use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::vectors::VectorsOptions;
 use qdrant_client::qdrant::{
-    Condition, DatetimeRange, DenseVector, FieldCondition, Filter as Remote, HasIdCondition,
-    IsEmptyCondition, Match, NamedVectors, PointId, PointStruct, PointsIdsList, PointsSelector,
-    QuantizationSearchParams, Query, QueryPoints, Range, RepeatedStrings, ScoredPoint, SearchParams,
-    SparseVector, Timestamp, Value, Vector, VectorInput, Vectors, VectorsOutput, query, vector, vector_input,
-    vector_output, vectors_output,
+    AcornSearchParams, Condition, DatetimeRange, DenseVector, FieldCondition, Filter as Remote,
+    HasIdCondition, IsEmptyCondition, Match, NamedVectors, PointId, PointStruct, PointsIdsList,
+    PointsSelector, QuantizationSearchParams, Query, QueryPoints, Range, RepeatedStrings, ScoredPoint,
+    SearchParams, SparseVector, Timestamp, Value, Vector, VectorInput, Vectors, VectorsOutput, query, vector,
+    vector_input, vector_output, vectors_output,
 };
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -63,6 +63,7 @@ pub(super) fn query(ask: Ask, collection_name: String, quantized: bool) -> Query
         Near::Dense(data) => (vector_input::Variant::Dense(DenseVector { data }), DENSE),
         Near::Sparse(sparse) => (vector_input::Variant::Sparse(words(sparse)), BM25),
     };
+    let filtered = ask.filter.is_some();
     let near = VectorInput { variant: Some(near) };
     let rescored = QuantizationSearchParams {
         rescore: Some(true),
@@ -77,6 +78,7 @@ pub(super) fn query(ask: Ask, collection_name: String, quantized: bool) -> Query
         params: Some(SearchParams {
             hnsw_ef: Some(GRAPH_CANDIDATES as u64),
             exact: Some(ask.exact),
+            acorn: filtered.then_some(AcornSearchParams { enable: Some(true), max_selectivity: None }),
             quantization: quantized.then_some(rescored),
             ..SearchParams::default()
         }),

@@ -67,26 +67,43 @@ impl Client {
         self.call(self.write, call).await
     }
 
+    /// Whether the server is there. Fails if it is and refuses us.
+    pub(super) async fn answers(&self) -> Result<bool> {
+        match self.tries(self.read, |client| async move { client.health_check().await }).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_transient(&error) => {
+                tracing::warn!(?error, "the Qdrant server does not answer; search works as soon as it does");
+                Ok(false)
+            }
+            Err(error) => Err(Error::unavailable(STORE, error)),
+        }
+    }
+
     async fn call<T, C>(&self, limit: Duration, call: impl Fn(Qdrant) -> C) -> Result<T>
     where
         C: Future<Output = Result<T, QdrantError>> + Send,
     {
+        self.tries(limit, call).await.map_err(|error| Error::unavailable(STORE, error))
+    }
+
+    async fn tries<T, C>(&self, limit: Duration, call: impl Fn(Qdrant) -> C) -> Result<T, QdrantError>
+    where
+        C: Future<Output = Result<T, QdrantError>> + Send,
+    {
         let end = Instant::now() + limit;
-        let mut pause = PAUSE;
-        for tried in 1.. {
-            let error = match timeout_at(end, call(self.client.clone())).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => error,
-                Err(late) => return Err(Error::unavailable(STORE, late)),
-            };
-            if !is_transient(&error) || tried == TRIES_MAX || Instant::now() + pause >= end {
-                return Err(Error::unavailable(STORE, error));
+        let (mut pause, mut tried) = (PAUSE, 1);
+        loop {
+            let late = |_| Err(tonic::Status::deadline_exceeded("it took too long").into());
+            // Boxed, because the client's futures are of 20 kB, and every request would carry them along.
+            match timeout_at(end, Box::pin(call(self.client.clone()))).await.unwrap_or_else(late) {
+                Err(error) if is_transient(&error) && tried < TRIES_MAX && Instant::now() + pause < end => {
+                    tracing::debug!(%error, tried, "the Qdrant server failed; trying again");
+                }
+                done => return done,
             }
-            tracing::debug!(%error, tried, "the Qdrant server failed; trying again");
             sleep(pause).await;
-            pause *= 2;
+            (pause, tried) = (pause * 2, tried + 1);
         }
-        Err(Error::unavailable(STORE, "no try was left"))
     }
 }
 
@@ -112,6 +129,7 @@ fn is_transient(error: &QdrantError) -> bool {
                 | Code::Cancelled
                 | Code::Aborted
                 | Code::ResourceExhausted
+                | Code::DeadlineExceeded
         )
     })
 }
