@@ -14,7 +14,7 @@ pub struct Embedding {
     #[arg(long, env = "EVIDENCE_GATEWAY_EMBEDDER", default_value = "minilm", value_parser = read_choice::<EmbedderKind>, global = true)]
     pub embedder: EmbedderKind,
 
-    /// For the embedder http: the API's base, such as https://api.openai.com/v1; texts go to its /embeddings.
+    /// For the embedder http: the API's base, such as `https://api.openai.com/v1`; texts go to its /embeddings.
     #[arg(long, env = "EVIDENCE_GATEWAY_EMBEDDER_URL", hide_env_values = true, value_parser = read_base, global = true)]
     pub embedder_url: Option<String>,
 

@@ -46,7 +46,7 @@ struct Job {
     tokens: Tokens,
     reply: oneshot::Sender<candle_core::Result<Vectors>>,
     /// Held until the job is done or abandoned: the bound of the lane.
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl Workers {
@@ -89,7 +89,7 @@ impl Workers {
         place: OwnedSemaphorePermit,
     ) -> Result<Vectors> {
         let (reply, answer) = oneshot::channel();
-        lane(&mut self.shared.lanes()).push_back(Job { tokens, reply, _place: place });
+        lane(&mut self.shared.lanes()).push_back(Job { tokens, reply, place });
         // All of them: the one that a single notification wakes might be the one that takes no pieces.
         self.shared.wake.notify_all();
         answer.await.map_err(Error::internal)?.map_err(Error::internal)
@@ -117,6 +117,8 @@ impl Shared {
             }
             // A panic costs this one job, not the worker: its caller sees the reply dropped.
             if let Ok(vectors) = catch_unwind(AssertUnwindSafe(|| model.embed(&job.tokens))) {
+                // Whoever has the answer finds the place free.
+                drop(job.place);
                 // A caller that went away while the job ran misses nothing.
                 drop(job.reply.send(vectors));
             }
