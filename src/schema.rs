@@ -601,6 +601,28 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// Evidence that is not in the vector index because the embedder does not take its text, though it takes others.
+    parked_evidence (evidence_id, model) {
+        /// The evidence.
+        evidence_id -> Uuid,
+        /// The model that does not take it.
+        model -> Text,
+        /// The version of the evidence that was tried last; a higher one is tried by itself.
+        evidence_version -> Int4,
+        /// What the embedder said last, without the text and without secrets.
+        reason -> Text,
+        /// How often it was tried.
+        attempts -> Int4,
+        /// When it was given up first.
+        parked_at -> Timestamptz,
+        /// When it was tried last.
+        attempted_at -> Timestamptz,
+        /// Since when somebody wants it to be tried again; null if nobody does.
+        retry_requested_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     /// A GraphQL document that clients may run by its hash alone.
     persisted_documents (hash) {
         /// The SHA-256 of the document as 64 hexadecimal digits.
@@ -971,6 +993,7 @@ diesel::joinable!(metrics -> agents (agent_id));
 diesel::joinable!(metrics -> projects (project_id));
 diesel::joinable!(model_capabilities -> models (model_id));
 diesel::joinable!(model_endpoints -> models (model_id));
+diesel::joinable!(parked_evidence -> evidence (evidence_id));
 diesel::joinable!(project_members -> projects (project_id));
 diesel::joinable!(project_members -> users (user_id));
 diesel::joinable!(projects -> users (owner_id));
@@ -1015,6 +1038,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     model_capabilities,
     model_endpoints,
     models,
+    parked_evidence,
     persisted_documents,
     processed_messages,
     project_members,

@@ -1,6 +1,8 @@
 //! Evidence, how pieces of it relate, and how far each was believed over time.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use std::collections::HashMap;
+
+use chrono::SecondsFormat;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -11,14 +13,13 @@ use crate::model::entity::{
     RelationDeclaration::{Lineage, Many, One},
     Type, TypeId,
 };
-use crate::model::filter::{Filter, Test};
 use crate::model::graph;
 use crate::model::page::Page;
 use crate::model::select::{Projection, by_ids, count, page};
 use crate::model::viewer::Viewer;
 use crate::store::db::Session;
 use crate::store::db::rows::{read_texts, read_time};
-use crate::store::db::sql::Bind;
+use crate::store::db::sql::{Bind, Sql};
 use crate::store::vectors::Kind;
 
 /// Where evidence comes from.
@@ -183,6 +184,15 @@ pub struct Indexed {
     pub version: i32,
 }
 
+/// How a row stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// Its version.
+    pub version: i32,
+    /// It is kept and no longer shown: the index must not have it.
+    pub is_deleted: bool,
+}
+
 /// What stands for a piece of evidence in the vector index.
 #[derive(Debug, Clone)]
 pub struct Document {
@@ -196,22 +206,30 @@ pub struct Document {
     pub payload: Map<String, Value>,
 }
 
-/// Reads what the index should hold, in the order of ids, after an id and changed since a moment. The index serves
-/// all viewers; each search is limited to its viewer again.
-pub async fn read_indexed(
-    session: &Session,
-    after: Option<Uuid>,
-    since: Option<DateTime<Utc>>,
-    limit: u32,
-) -> Result<Vec<Indexed>> {
+/// Reads what the index should hold, in the order of ids, after an id. The index serves all viewers; each search is
+/// limited to its viewer again.
+pub async fn read_indexed(session: &Session, after: Option<Uuid>, limit: u32) -> Result<Vec<Indexed>> {
     let (id, ty) = evidence_type();
     let mut projection = Projection::default();
     let cells = ["id", "version"].map(|name| add(&mut projection, ty, name));
     let after = after.map(|id| Cursor { values: Vec::new(), id });
-    let wanted = Page { after, filter: changed_since(ty, since), ..Page::first(limit, Vec::new()) };
+    let wanted = Page { after, ..Page::first(limit, Vec::new()) };
     let rows = session.rows(&page(&Viewer::admin(), id, &projection, &wanted)).await?;
     let read = |row: usize| {
         Some(Indexed { id: rows.uuid(row, cells[0])?, version: int(rows.cell(row, cells[1])?)? })
+    };
+    Ok((0..rows.len()).filter_map(read).collect())
+}
+
+/// How rows stand, the deleted ones among them; those that are not in the table are left out.
+pub async fn read_standing(session: &Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Standing>> {
+    let mut sql = Sql::default();
+    sql.push("select e.id, e.version, e.deleted_at is not null from evidence e where e.id = any(");
+    sql.bind(Bind::Uuids(ids.to_vec())).push(")");
+    let rows = session.rows(&sql.returning(3)).await?;
+    let read = |row: usize| {
+        let standing = Standing { version: int(rows.cell(row, 1)?)?, is_deleted: rows.cell(row, 2)? == [1] };
+        Some((rows.uuid(row, 0)?, standing))
     };
     Ok((0..rows.len()).filter_map(read).collect())
 }
@@ -263,19 +281,14 @@ fn add(projection: &mut Projection, ty: &'static Type, name: &str) -> usize {
     projection.add(&ty.columns[ty.column(name).unwrap_or_default()])
 }
 
-/// How much is to be looked at.
-pub async fn count_indexed(session: &Session, since: Option<DateTime<Utc>>) -> Result<u64> {
-    let (id, ty) = evidence_type();
-    let rows = session.rows(&count(&Viewer::admin(), id, changed_since(ty, since).as_ref())).await?;
+/// How much the index should hold.
+pub async fn count_indexed(session: &Session) -> Result<u64> {
+    let (id, _) = evidence_type();
+    let rows = session.rows(&count(&Viewer::admin(), id, None)).await?;
     Ok(rows.bigint(0, 1).and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
 }
 
 fn evidence_type() -> (TypeId, &'static Type) {
     let id = graph().type_by_name("Evidence").unwrap_or_default();
     (id, &graph().types[id])
-}
-
-fn changed_since(ty: &'static Type, since: Option<DateTime<Utc>>) -> Option<Filter> {
-    let column = &ty.columns[ty.column("updatedAt").unwrap_or_default()];
-    since.map(|since| Filter::Column(column, Test::Compare(">=", Bind::Time(since))))
 }
