@@ -149,7 +149,7 @@ async fn the_doctor_says_what_works() {
     let url = sample_url();
     let doctor = |url: &str| output(program().args(["doctor", "--embedder", "off", "--database-url", url]));
     let (code, stdout, stderr) = doctor(&url);
-    assert_eq!((code, stdout.lines().count()), (Some(0), 5), "{stdout}{stderr}");
+    assert_eq!((code, stdout.lines().count()), (Some(0), 6), "{stdout}{stderr}");
     assert!(stdout.lines().all(|line| line.starts_with("ok    ")), "{stdout}");
     let (code, stdout, _) = doctor("postgres://nobody@127.0.0.1:1/db");
     assert!(code == Some(1) && stdout.contains("FAIL  PostgreSQL"), "{stdout}");

@@ -131,10 +131,10 @@ async fn all_are_killed(mut world: World) {
     let (mut kills, mut outages) = (0, 0);
     while !AtomicBool::load(&over, Ordering::Relaxed) {
         tokio::time::sleep(pause(kills)).await;
-        if kills % 3 == 1 && world.server.is_some() {
-            world.server.as_mut().unwrap().stop().await;
+        if let Some(server) = world.server.as_mut().filter(|_| kills % 3 == 1) {
+            server.stop().await;
             tokio::time::sleep(pause(kills) / 2).await;
-            world.server.as_mut().unwrap().restart().await;
+            server.restart().await;
             outages += 1;
         }
         // Its place first: a folder has room for one.
