@@ -12,7 +12,7 @@ use crate::graphql::level::{Child, PageRows, Pages, resolve, resolve_objects};
 use crate::graphql::loaders::Loaders;
 use crate::graphql::plan::ConnectionPlan;
 use crate::graphql::root::row_of;
-use crate::model::search::{MAX_SEEN, chains_of, full_text, pushed_down};
+use crate::model::search::{MAX_SEEN, chains_of, full_text, in_sight, pushed_down};
 use crate::store::db::rows::RowRef;
 use crate::store::db::sql::Sql;
 use crate::store::embedder::Embedder;
@@ -293,7 +293,8 @@ impl Search<'_> {
         let asked = Asked {
             dense: self.vector.clone(),
             sparse: self.words.clone().filter(|_| question.mode != Mode::Semantic),
-            filter: pushed_down(&self.loaders.viewer, question.filter.as_ref()),
+            scope: in_sight(&self.loaders.viewer),
+            filter: question.filter.as_ref().and_then(pushed_down),
             limit: window,
             with_vectors: question.diversity.is_some(),
             ..Asked::default()

@@ -65,13 +65,13 @@ impl Asked {
 pub fn full_text(viewer: &Viewer, question: &str, filter: Option<&Filter>, limit: usize) -> Sql {
     let Some(ty) = graph().type_by_name("Evidence") else { return Sql::default() };
     let mut sql = Sql::default();
-    sql.push("with q as (select w.all, replace(w.all::text, '&', '|')::tsquery as any from plainto_tsquery('english', ");
-    sql.bind(Bind::Text(question.to_owned())).push(") w (all)), f as (");
-    for (n, words) in ["all", "any"].into_iter().enumerate() {
+    sql.push("with q as (select w.every, replace(w.every::text, '&', '|')::tsquery as one from plainto_tsquery('english', ");
+    sql.bind(Bind::Text(question.to_owned())).push(") w (every)), f as (");
+    for (n, words) in ["every", "one"].into_iter().enumerate() {
         let mut scope = Scope::new(viewer);
         let t = scope.alias();
         sql.push(if n == 0 { "(" } else { ") union all (" });
-        sql.push(&format!("select {t}.id, {n} as worse, ts_rank_cd({}, q.any) as rank", document(&t)));
+        sql.push(&format!("select {t}.id, {n} as worse, ts_rank_cd({}, q.one) as rank", document(&t)));
         // The table comes last, so that its condition can name the question.
         sql.push(&format!(" from q cross join lateral (select {t}.*"));
         scope.write_table(ty, &t, &mut sql);
@@ -141,11 +141,15 @@ pub fn chains_of(viewer: &Viewer) -> Sql {
     sql.returning(2)
 }
 
-/// The part of a filter that the index can answer, with the viewer's projects: every row that fits the filter fits this,
-/// and PostgreSQL sorts out the rest.
-pub fn pushed_down(viewer: &Viewer, filter: Option<&Filter>) -> Option<Pushed> {
-    let projects = viewer.project_ids().map(|ids| Pushed::ids_in("project_id", ids));
-    Pushed::both(projects, filter.and_then(|filter| push(filter).map(|(pushed, _)| pushed)))
+/// What the viewer may see of the index, as far as it can tell.
+pub fn in_sight(viewer: &Viewer) -> Option<Pushed> {
+    viewer.project_ids().map(|ids| Pushed::ids_in("project_id", ids))
+}
+
+/// The part of a filter that the index can answer: every row that fits the filter fits this, and PostgreSQL sorts out
+/// the rest.
+pub fn pushed_down(filter: &Filter) -> Option<Pushed> {
+    push(filter).map(|(pushed, _)| pushed)
 }
 
 /// What the index has of a column: the key of its payload.

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use super::rarity::Rarity;
 use super::stages::{Ask, List};
 use super::{Facet, Filter, Layout, Point};
 use crate::error::{Error, Result};
@@ -40,6 +41,7 @@ const LOG_FILES_MAX: usize = 4;
 pub struct Edge {
     state: Arc<State>,
     layout: Layout,
+    rarity: Rarity,
     /// Searches at one time: each is busy with a core of its own.
     searches: Semaphore,
 }
@@ -101,7 +103,7 @@ impl Edge {
         });
         let state = Arc::new(state.await.map_err(Error::internal)??);
         let searches = Semaphore::new(thread::available_parallelism().map_or(1, usize::from));
-        Ok(Self { state, layout, searches })
+        Ok(Self { state, layout, rarity: Rarity::default(), searches })
     }
 
     /// See [`super::Vectors::publish`].
@@ -138,6 +140,10 @@ impl Edge {
 
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    pub(super) fn rarity(&self) -> &Rarity {
+        &self.rarity
     }
 
     /// See [`super::Vectors::upsert`].

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use qdrant_edge::{
-    Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, Modifier, WalOptions,
+    Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, WalOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,7 +121,7 @@ impl Folder {
 
     fn config(&self) -> EdgeConfig {
         let dense = EdgeVectorParams::builder(self.layout.dimension, Distance::Cosine).build();
-        let bm25 = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
+        let bm25 = EdgeSparseVectorParams::builder().build();
         EdgeConfig::builder()
             .vector(DENSE, dense)
             .sparse_vector(BM25, bm25)
