@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::model::cursor::Cursor;
 use crate::model::entity::{
     ColumnType, Declaration, Enum,
-    RelationDeclaration::{Lineage, Many, One},
-    Type, TypeId,
+    RelationDeclaration::{Hits, Lineage, Many, One},
+    Searched, Type, TypeId,
 };
 use crate::model::filter::{Filter, Test};
 use crate::model::graph;
@@ -114,10 +114,19 @@ pub(super) static EVIDENCE: Declaration = Declaration {
             "EvidenceLineageStep",
             "What it rests on (UP) or what rests on it (DOWN), step by step, nearest first.",
         ),
+        Hits("similar", "Evidence", None, "The evidence most like it in meaning."),
     ],
     group_by: &["source_type", "domain", "verified", "language", "project_id", "task_id", "agent_id"],
     group_by_day: &["created_at", "collected_at"],
     measures: &["credibility_score", "created_at", "collected_at"],
+    searched: Some(&Searched {
+        entity: "Evidence",
+        field: "searchEvidence",
+        argument: "query",
+        text: ["title", "content"],
+        document: "{t}.title || ' ' || left({t}.content, 100000)",
+        of_projects: true,
+    }),
     ..Declaration::new("Evidence", "evidence", "evidence", "evidences", "{t}.project_id = any({projects})")
 };
 
@@ -159,8 +168,12 @@ pub(super) static CREDIBILITY_CHANGE: Declaration = Declaration {
     )
 };
 
+/// The key under which the index keeps of which entity a row is.
+pub const ENTITY: &str = "entity";
+
 /// The columns that the vector index keeps, by their names in SQL, so that searches can be narrowed by them there.
 pub static INDEX_KEYS: &[(&str, Kind)] = &[
+    (ENTITY, Kind::Keyword),
     ("project_id", Kind::Tenant),
     ("task_id", Kind::Id),
     ("agent_id", Kind::Id),
@@ -223,7 +236,7 @@ pub async fn read_documents(session: &Session, ids: Vec<Uuid>) -> Result<Vec<Doc
     let [version, title, content] =
         ["version", "title", "content"].map(|name| add(&mut projection, ty, name));
     let mut keys = Vec::with_capacity(INDEX_KEYS.len());
-    for (key, _) in INDEX_KEYS {
+    for (key, _) in INDEX_KEYS.iter().filter(|(key, _)| *key != ENTITY) {
         let column = ty.columns.iter().find(|column| column.sql_name == *key);
         let column = column.ok_or_else(|| Error::internal(format!("evidence has no column {key}")))?;
         keys.push((*key, column.ty, projection.add(column)));
@@ -237,7 +250,7 @@ pub async fn read_documents(session: &Session, ids: Vec<Uuid>) -> Result<Vec<Doc
             id: rows.uuid(row, 0)?,
             version: int(rows.cell(row, version)?)?,
             text: format!("{}\n{}", rows.text(row, title)?, rows.text(row, content)?),
-            payload: keys.iter().filter_map(value).collect(),
+            payload: keys.iter().filter_map(value).chain([(ENTITY.to_owned(), "Evidence".into())]).collect(),
         })
     };
     Ok((0..rows.len()).filter_map(read).collect())

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::model::cursor::CursorKey;
-use crate::model::entity::camel_case;
-use crate::model::evidence::INDEX_KEYS;
+use crate::model::entity::{Searched, camel_case};
+use crate::model::evidence::{ENTITY, INDEX_KEYS};
 use crate::model::filter::{Filter, Test};
 use crate::model::graph;
 use crate::model::select::Scope;
@@ -24,8 +24,6 @@ pub const MAX_SEEN: usize = 1_000;
 const KIND: &[u8] = b"search:";
 /// Rows that the full text ranks at most, of those with every word and of those with any.
 const MAX_RANKED: u32 = 500;
-/// What the full text is: the index in the migrations has the same expression.
-const DOCUMENT: &str = "to_tsvector('english', {t}.title || ' ' || left({t}.content, 100000))";
 
 /// What a cursor of hits belongs to: the arguments of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +58,18 @@ impl Asked {
     }
 }
 
-/// Evidence by PostgreSQL's full text: (id, rank), best first. Rows with all words of the question come before rows
+/// Rows by PostgreSQL's full text: (id, rank), best first. Rows with all words of the question come before rows
 /// with any.
-pub fn full_text(viewer: &Viewer, question: &str, filter: Option<&Filter>, limit: usize) -> Sql {
-    let Some(ty) = graph().type_by_name("Evidence") else { return Sql::default() };
+pub fn full_text(
+    viewer: &Viewer,
+    searched: &Searched,
+    question: &str,
+    filter: Option<&Filter>,
+    limit: usize,
+) -> Sql {
+    let Some(ty) = graph().type_by_name(searched.entity) else { return Sql::default() };
+    // The indexes in the migrations have the same expression.
+    let document = |t: &str| format!("to_tsvector('english', {})", searched.document.replace("{t}", t));
     let mut sql = Sql::default();
     sql.push("with q as (select w.every, replace(w.every::text, '&', '|')::tsquery as one from plainto_tsquery('english', ");
     sql.bind(Bind::Text(question.to_owned())).push(") w (every)), f as (");
@@ -87,10 +93,6 @@ pub fn full_text(viewer: &Viewer, question: &str, filter: Option<&Filter>, limit
     );
     sql.bind(Bind::Int(i64::try_from(limit).unwrap_or(i64::MAX)));
     sql.returning(2)
-}
-
-fn document(t: &str) -> String {
-    DOCUMENT.replace("{t}", t)
 }
 
 /// By what hits are counted, with the column of each as text.
@@ -141,9 +143,13 @@ pub fn chains_of(viewer: &Viewer) -> Sql {
     sql.returning(2)
 }
 
-/// What the viewer may see of the index, as far as it can tell.
-pub fn in_sight(viewer: &Viewer) -> Option<Pushed> {
-    viewer.project_ids().map(|ids| Pushed::ids_in("project_id", ids))
+/// What the viewer may see of an entity in the index, as far as that can tell.
+pub fn in_sight(viewer: &Viewer, searched: &Searched) -> Pushed {
+    let of_entity = Pushed::In(ENTITY, vec![searched.entity.to_owned()]);
+    let projects = viewer.project_ids().filter(|_| searched.of_projects);
+    Pushed::All(
+        std::iter::once(of_entity).chain(projects.map(|ids| Pushed::ids_in("project_id", ids))).collect(),
+    )
 }
 
 /// The part of a filter that the index can answer: every row that fits the filter fits this, and PostgreSQL sorts out

@@ -20,7 +20,7 @@ use crate::settings::{output, program};
 use crate::writes::World;
 use api::{Api, DIMENSION, KEY, Reply, vector};
 
-mod api;
+pub(crate) mod api;
 
 const MODEL: &str = "a-model";
 

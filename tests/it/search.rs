@@ -12,6 +12,7 @@ use crate::harness::{Database, Gateway, column, execute, member, secret};
 
 mod features;
 mod questions;
+mod stores;
 
 use questions::QUESTIONS;
 
@@ -36,7 +37,9 @@ async fn a_question_finds_its_advisory_with_all_that_belongs_to_it() {
     let database = Database::sample().await;
     execute(&database.url, &part()).await;
     let dir = tempfile::tempdir().unwrap();
-    let gateway = indexed(&database, dir.path()).await;
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/.evidence-gateway/models");
+    std::os::unix::fs::symlink(models, dir.path().join("models")).unwrap();
+    let gateway = indexed(&database, dir.path(), &["--embedder", "minilm"]).await;
 
     let before = gateway.statements().await;
     let hits = search(&gateway, json!({"query": QUESTION, "first": 3, "mode": "SEMANTIC"})).await;
@@ -111,18 +114,21 @@ async fn search(gateway: &Gateway, variables: Value) -> Vec<Value> {
 }
 
 /// A gateway that has indexed all there is.
-async fn indexed(database: &Database, dir: &Path) -> Gateway {
-    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/.evidence-gateway/models");
-    std::os::unix::fs::symlink(models, dir.join("models")).unwrap();
-    let settings = ["--embedder", "minilm", "--data-dir", dir.to_str().unwrap()];
+async fn indexed(database: &Database, dir: &Path, settings: &[&str]) -> Gateway {
+    let settings = [settings, &["--data-dir", dir.to_str().unwrap()]].concat();
     let gateway = Gateway::start(&database.url, &settings, Access::Tokens(secret())).await;
     let gateway = gateway.keeping(&Viewer::admin());
+    wait_until_indexed(&gateway, database).await;
+    gateway
+}
+
+async fn wait_until_indexed(gateway: &Gateway, database: &Database) {
     let rows = &column(&database.url, "select count(*) from evidence where deleted_at is null").await[0];
     let rows: i64 = rows.parse().unwrap();
     for _ in 0..600 {
         let state: Value = gateway.get("/health/ready").await.json().await.unwrap();
         if state["stores"]["vectors"]["indexed"] == rows {
-            return gateway;
+            return;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

@@ -14,6 +14,7 @@ mod generations;
 mod shard;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
@@ -288,6 +289,20 @@ impl State {
         change(&folder)?;
         *open = Some(Open { shard: folder.open_shard()?, folder, number });
         Ok(())
+    }
+}
+
+impl Drop for State {
+    /// The engine flushes while it is dropped, and panics if it cannot, as when its folder is gone. In the middle of
+    /// another panic, such as that of the flush before it, this would be the end of the process.
+    fn drop(&mut self) {
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Open { shard, folder, .. }) = open else { return };
+        if thread::panicking() || !folder.is_there() {
+            std::mem::forget(shard);
+        } else if catch_unwind(AssertUnwindSafe(|| drop(shard))).is_err() {
+            tracing::warn!("the vector index was not flushed when it was closed");
+        }
     }
 }
 

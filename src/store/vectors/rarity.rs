@@ -36,7 +36,9 @@ impl Rarity {
         let mut words: Vec<(Key, Ask)> = Vec::new();
         let mut scopes: Vec<(Key, Option<Filter>)> = Vec::new();
         for question in &*questions {
-            let Some(sparse) = question.sparse.as_ref().filter(|sparse| !sparse.indices.is_empty()) else { continue };
+            let Some(sparse) = question.sparse.as_ref().filter(|sparse| !sparse.indices.is_empty()) else {
+                continue;
+            };
             let scope = name(question.scope.as_ref());
             let filter = match question.scope.clone().map_or(Reduced::Everything, Filter::reduced) {
                 Reduced::Everything => None,
@@ -61,9 +63,7 @@ impl Rarity {
         if !words.is_empty() || !scopes.is_empty() {
             let (word_keys, asks): (Vec<_>, Vec<_>) = words.into_iter().unzip();
             let (scope_keys, scopes): (Vec<_>, Vec<_>) = scopes.into_iter().unzip();
-            let lists = async {
-                if asks.is_empty() { Ok(Vec::new()) } else { vectors.lists(asks).await }
-            };
+            let lists = async { if asks.is_empty() { Ok(Vec::new()) } else { vectors.lists(asks).await } };
             let counts = try_join_all(scopes.into_iter().map(|scope| vectors.count(scope)));
             let (lists, counts) = try_join(lists, counts).await?;
             let counts = lists.iter().map(Vec::len).chain(counts);

@@ -150,9 +150,8 @@ fn dot(one: &[f32], other: &[f32]) -> f32 {
 
 /// What the filters of a question let through.
 fn asked_for<'a>(rows: &'a [Row], question: &Question) -> impl Iterator<Item = &'a Row> {
-    let narrowed = |filter: &Option<Filter>, row: &Row| {
-        filter.as_ref().is_none_or(|filter| fits(filter, &row.point))
-    };
+    let narrowed =
+        |filter: &Option<Filter>, row: &Row| filter.as_ref().is_none_or(|filter| fits(filter, &row.point));
     let (scope, filter) = (question.scope.clone(), question.filter.clone());
     rows.iter().filter(move |row| narrowed(&scope, row) && narrowed(&filter, row))
 }
@@ -253,7 +252,10 @@ async fn every_place_gives_the_same_answers() {
         let before = place.server.as_ref().map_or(0, |server| server.calls("query_batch"));
         let answers = vectors.ask(questions.clone()).await.unwrap();
         if let Some(server) = &place.server {
-            assert!(server.calls("query_batch") - before <= 4, "one for all, one for words, few for equal scores");
+            assert!(
+                server.calls("query_batch") - before <= 4,
+                "one for all, one for words, few for equal scores"
+            );
         }
         for (question, answer) in questions.iter().zip(&answers) {
             let wanted = expected(&rows, question);

@@ -9,9 +9,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use qdrant_edge::{
-    Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, WalOptions,
-};
+use qdrant_edge::{Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, WalOptions};
 use serde::{Deserialize, Serialize};
 
 use super::super::{BM25, DENSE, FORMAT, Layout};
@@ -127,6 +125,11 @@ impl Folder {
             .sparse_vector(BM25, bm25)
             .wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() })
             .build()
+    }
+
+    /// Whether nobody deleted it.
+    pub(super) fn is_there(&self) -> bool {
+        self.shard_path().is_dir()
     }
 
     fn shard_path(&self) -> PathBuf {

@@ -7,8 +7,8 @@ use qdrant_client::qdrant::payload_index_params::IndexParams;
 use qdrant_client::qdrant::quantization_config::Quantization as QuantizationConfig;
 use qdrant_client::qdrant::{
     BinaryQuantization, CreateAlias, CreateCollection, CreateFieldIndexCollection, Distance, FieldType,
-    PayloadIndexParams, QuantizationType, ScalarQuantization, SparseVectorConfig,
-    SparseVectorParams, UuidIndexParams, VectorParams, VectorParamsMap, VectorsConfig, vectors_config,
+    PayloadIndexParams, QuantizationType, ScalarQuantization, SparseVectorConfig, SparseVectorParams,
+    UuidIndexParams, VectorParams, VectorParamsMap, VectorsConfig, vectors_config,
 };
 use serde_json::{Map, Value, json};
 use tonic::Code as Status;
