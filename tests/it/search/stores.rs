@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::indexed;
-use crate::embedder::api::{Api, DIMENSION};
+use crate::embedder::api::{Api, DIMENSION, KEY};
 use crate::harness::{Database, Gateway, column, execute, member};
-use crate::qdrant::TestQdrant;
+use crate::qdrant::{API_KEY, TestQdrant};
 
 const HITS: &str = "edges { score dense denseRank lexical lexicalRank terms snippet(length: 80) node { id task { id } } } \
     pageInfo { hasNextPage } degraded";
@@ -27,7 +27,7 @@ fn questions(ids: &[String]) -> Vec<(String, &'static str)> {
         "first: 30, domains: [LEGAL, GENERAL]",
         "first: 10, filter: {sourceType: {eq: PATCH}, credibilityScore: {gte: 0.3}}",
         "first: 10, filter: {or: [{verified: {eq: true}}, {title: {contains: \"unsound\"}}]}",
-        "first: 10, filter: {not: {taskId: {isNull: false}}}",
+        "first: 10, filter: {not: {verified: {eq: true}}}",
         "first: 10, filter: {task: {priority: {gte: 4}}}",
         "first: 5, budget: 2000",
     ]
@@ -66,10 +66,15 @@ async fn both_stores_give_the_same_hits() {
     let (edge_dir, server_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let dimensions = DIMENSION.to_string();
     let http = ["--embedder", "http", "--embedder-url", &api.url, "--embedder-model", "counts"];
-    let http = [&http[..], &["--embedder-key", "k", "--embedder-dimensions", &dimensions]].concat();
+    let http = [&http[..], &["--embedder-key", KEY, "--embedder-dimensions", &dimensions]].concat();
     let url = server.url();
     let edge = indexed(&database, edge_dir.path(), &http).await;
-    let qdrant = indexed(&database, server_dir.path(), &[&http[..], &["--qdrant-url", &url]].concat()).await;
+    let qdrant = indexed(
+        &database,
+        server_dir.path(),
+        &[&http[..], &["--qdrant-url", &url, "--qdrant-api-key", API_KEY]].concat(),
+    )
+    .await;
 
     let project: Uuid =
         column(&database.url, "select project_id from evidence group by 1 order by count(*) limit 1").await
