@@ -248,4 +248,15 @@ async fn degraded(database: &Database) {
         assert_eq!(answer.body["extensions"]["warnings"][0]["code"], "DEGRADED", "{}", answer.text);
     }
     assert_eq!(gateway.error(document, json!({"mode": "SEMANTIC"})).await.0, "UNAVAILABLE");
+    // The graph goes on: only what needs the index has an error, or other hits.
+    let document = "{ tasks(first: 3, filter: {externalId: {eq: \"RUSTSEC-2022-0103\"}}) { nodes { externalId \
+        evidenceFor(query: \"signature verification\", first: 2) { lexical node { task { externalId } } } \
+        evidences(first: 1) { nodes { title similar { score } } } } } }";
+    let answer = gateway.request(document, json!({})).await;
+    let task = &answer.body["data"]["tasks"]["nodes"][0];
+    assert_eq!(task["evidenceFor"][0]["node"]["task"]["externalId"], task["externalId"], "{}", answer.text);
+    let evidence = &task["evidences"]["nodes"][0];
+    assert!(evidence["title"].is_string() && evidence["similar"].is_null(), "{}", answer.text);
+    assert_eq!(answer.body["errors"].as_array().unwrap().len(), 1, "{}", answer.text);
+    assert_eq!(answer.body["errors"][0]["extensions"]["code"], "UNAVAILABLE");
 }
