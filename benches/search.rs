@@ -22,7 +22,7 @@ use evidence_gateway::config::{Config, Secret};
 use evidence_gateway::http::router;
 use evidence_gateway::http::viewer::Access;
 use evidence_gateway::http::viewer::token::{TokenKeys, mint};
-use evidence_gateway::model::evidence::read_documents;
+use evidence_gateway::model::searched::read_documents;
 use evidence_gateway::model::viewer::{Grant, Holder, Role};
 use evidence_gateway::store::db::Db;
 use evidence_gateway::store::db::migrations::migrate;

@@ -31,6 +31,7 @@ pub mod page;
 pub mod aggregate;
 pub mod lineage;
 pub mod search;
+pub mod searched;
 pub mod select;
 
 pub mod mutation;

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::evidence::{Indexed, count_indexed, read_documents, read_indexed};
+use crate::model::searched::{Indexed, count_indexed, read_documents, read_indexed};
 use crate::store::db::Session;
 use crate::store::vectors::{Point, Sparse};
 
@@ -48,12 +48,12 @@ pub async fn run(app: App) {
 /// Looks at every row that changed since then, or at all of them.
 async fn pass(app: &App, since: Option<DateTime<Utc>>) -> Result<()> {
     let session = app.db.session();
-    let mut pending = count_indexed(&session, since).await?;
+    let mut pending = count_indexed(&session).await?;
     report_size(app).await?;
     let (mut after, mut done, mut reported, started) = (None, 0, Instant::now(), Instant::now());
     loop {
         app.metrics.to_index.set(i64::try_from(pending).unwrap_or(i64::MAX));
-        let rows = read_indexed(&session, after, since, BATCH).await?;
+        let rows = read_indexed(&session, after, BATCH).await?;
         let Some(last) = rows.last() else { break };
         after = Some(last.id);
         let read = u64::try_from(rows.len()).unwrap_or(u64::MAX);

@@ -23,7 +23,7 @@ fn part() -> String {
         "update evidence set deleted_at = now() where task_id is null or task_id not in (select id from tasks \
          where external_id in ({}) union (select id from tasks order by id limit 70))",
         known.join(", ")
-    )
+    ) + "; update tasks set deleted_at = now() where id not in (select task_id from evidence where deleted_at is null)"
 }
 
 const SEARCH: &str = "query($query: String!, $first: Int, $filter: EvidenceFilter, $mode: SearchMode) { \
@@ -123,8 +123,9 @@ async fn indexed(database: &Database, dir: &Path, settings: &[&str]) -> Gateway 
 }
 
 async fn wait_until_indexed(gateway: &Gateway, database: &Database) {
-    let rows = &column(&database.url, "select count(*) from evidence where deleted_at is null").await[0];
-    let rows: i64 = rows.parse().unwrap();
+    let count = |table: &str| format!("(select count(*) from {table} where deleted_at is null)");
+    let all = format!("select {}", ["evidence", "tasks", "agents"].map(|table| count(table)).join(" + "));
+    let rows: i64 = column(&database.url, &all).await[0].parse().unwrap();
     for _ in 0..600 {
         let state: Value = gateway.get("/health/ready").await.json().await.unwrap();
         if state["stores"]["vectors"]["indexed"] == rows {
