@@ -49,9 +49,7 @@ impl App {
         let redis = redis.map_or(Ok(Redis::Off), Redis::new)?;
         let embedder = Embedder::open(&config, redis.clone(), metrics.clone()).await?;
         let vectors = if embedder.is_on() {
-            let (model, dimension) = (embedder.model().to_owned(), embedder.dimension());
-            let layout = Layout { model, dimension, keys: INDEX_KEYS };
-            Vectors::open(&config.vectors, &config.vectors_dir(), layout).await?
+            Vectors::open(&config.vectors, &config.vectors_dir(), index_layout(&embedder)).await?
         } else {
             Vectors::Off
         };
@@ -65,6 +63,11 @@ impl App {
         let health = Arc::default();
         Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, changes, cursors, health })
     }
+}
+
+/// What the index of evidence is made for, with this embedder.
+pub fn index_layout(embedder: &Embedder) -> Layout {
+    Layout { model: embedder.model().to_owned(), dimension: embedder.dimension(), keys: INDEX_KEYS }
 }
 
 /// Name, description, kind and value of a metric of the pool.

@@ -14,6 +14,7 @@ pub mod serve;
 pub mod changes;
 pub mod import;
 pub mod migrate;
+pub mod reindex;
 
 pub mod doctor;
 pub mod keys;
@@ -40,6 +41,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Import rows from a JSON Lines file, the sample, or made-up rows.
     Import(import::command::Import),
+    /// Make a new vector index beside the present one, which serves meanwhile, and put it in its place.
+    Reindex(reindex::Reindex),
     /// Print what was written to the database, by whomever, one JSON object a line.
     Changes(changes::Changes),
     /// Print the GraphQL schema.
@@ -61,6 +64,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Serve => serve::run(cli.config).await,
         Command::Migrate(migrate) => migrate.run(&cli.config).await,
         Command::Import(import) => import.run(&cli.config).await,
+        Command::Reindex(reindex) => reindex.run(&cli.config).await,
         Command::Changes(changes) => changes.run(&cli.config).await,
         Command::Schema(schema) => schema.run(),
         Command::Doctor => doctor::run(&cli.config).await,

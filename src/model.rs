@@ -30,6 +30,7 @@ pub mod page;
 
 pub mod aggregate;
 pub mod lineage;
+pub mod parked;
 pub mod search;
 pub mod searched;
 pub mod select;

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cli::print;
-use crate::config::{Config, Secret};
+use crate::config::{Config, EmbedderKind, Secret};
 use crate::error::{Code, Error, Result};
+use crate::model::parked;
 use crate::store::db::Db;
 use crate::store::db::migrations::pending;
-use crate::store::embedder::Embedder;
+use crate::store::embedder::{Embedder, MINILM};
 use crate::store::postgres::find_binaries;
 use crate::store::redis::Redis;
 use crate::telemetry::Metrics;
+
+/// Parked rows that are named.
+const PARKED_SHOWN: u32 = 10;
 
 /// Runs every check; fails if one did.
 pub async fn run(config: &Config) -> Result<()> {
@@ -20,6 +24,7 @@ pub async fn run(config: &Config) -> Result<()> {
         Some(url) => {
             report.line("PostgreSQL", ping(config, url).await)?;
             report.line("migrations", migrated(url).await)?;
+            report.line("parked rows", parked_rows(config, url).await)?;
         }
         None => {
             let text =
@@ -76,6 +81,32 @@ async fn migrated(url: &str) -> Result<String> {
         0 => Ok("all applied".to_owned()),
         waiting => Err(Error::new(Code::Conflict, format!("{waiting} wait; run evidence-gateway migrate"))),
     }
+}
+
+/// What the indexer gave up on.
+async fn parked_rows(config: &Config, url: &str) -> Result<String> {
+    let db = Db::connect(url, &config.db_options()).await?;
+    let session = db.session();
+    let model = match config.embedding.embedder {
+        EmbedderKind::Off => return Ok("none, as nothing is embedded".to_owned()),
+        EmbedderKind::Http => config.embedding.required_model()?,
+        EmbedderKind::Minilm => MINILM,
+    };
+    let (count, _) = parked::waiting(&session, model, 0).await?;
+    if count == 0 {
+        return Ok("none".to_owned());
+    }
+    let lines = parked::list(&session, model, PARKED_SHOWN).await?;
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|line| format!("\n      {} ({} attempts): {}", line.id, line.attempts, line.reason))
+        .collect();
+    let rows = if count == 1 { "row is" } else { "rows are" };
+    let text = format!(
+        "{count} {rows} not in the index, because {model} does not take the text; `reindex --parked` tries again{}",
+        lines.concat()
+    );
+    Err(Error::new(Code::Conflict, text))
 }
 
 async fn redis(config: &Config) -> Result<String> {

@@ -72,8 +72,8 @@ async fn check(app: &App) -> Checked {
         "vectors": {
             "status": vectors,
             "latency_ms": vectors_ms,
-            "indexed": app.metrics.indexed.get(),
-            "pending": app.metrics.to_index.get(),
+            "indexed": app.metrics.indexer.rows.get(),
+            "pending": app.metrics.indexer.pending.get(),
         },
     });
     Checked { at: Instant::now(), ready: postgresql == "up", stores }

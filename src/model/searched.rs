@@ -72,6 +72,11 @@ pub fn tables() -> impl Iterator<Item = &'static str> {
     entities().map(|(_, table, _)| table.name)
 }
 
+/// Whether the rows of a table are indexed.
+pub fn is_searched(table: &str) -> bool {
+    tables().any(|name| name == table)
+}
+
 /// Reads what the index should hold, in the order of ids, after an id. The index serves all viewers; each search is
 /// limited to its viewer again.
 pub async fn read_indexed(session: &Session, after: Option<Uuid>, limit: u32) -> Result<Vec<Indexed>> {

@@ -36,6 +36,9 @@ const RECENT_NUMBERS_MAX: usize = 4 * 1024 * 1024;
 /// How long they stay in Redis. It bounds memory, not staleness: a text's vector does not change.
 const SHARED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The name of the model inside the process.
+pub const MINILM: &str = "all-MiniLM-L6-v2";
+
 type Vector = Arc<[f32]>;
 
 /// What turns text into vectors, or nothing. Cheap to clone; every clone shares one model and one cache.
@@ -190,7 +193,7 @@ impl Model {
     fn name(&self) -> &str {
         match self {
             #[cfg(feature = "minilm")]
-            Self::MiniLm(_) => minilm::NAME,
+            Self::MiniLm(_) => MINILM,
             Self::Http(model) => model.name(),
         }
     }

@@ -36,6 +36,8 @@ pub use words::Words;
 pub const VERSION: &str = "version";
 /// When a point was deleted, in its payload. Points that are there have none.
 const DELETED_AT: &str = "deleted_at";
+/// The payload key under which a point may say what its dense vector was made of, such as a hash of its text.
+pub const DIGEST: &str = "digest";
 /// The payload key of the bookmark, which only the point [`BOOKMARK_ID`] has.
 const BOOKMARK: &str = "bookmark";
 /// The point that keeps the bookmark, and passes for deleted.
@@ -104,7 +106,8 @@ pub struct Point {
     pub dense: Vec<f32>,
     /// What words find it; may be empty.
     pub sparse: Sparse,
-    /// The values of the layout's keys. `version` and `deleted_at` belong to the index.
+    /// The values of the layout's keys, and what is kept under [`DIGEST`]. `version` and `deleted_at` belong to the
+    /// index.
     pub payload: Map<String, Value>,
 }
 
@@ -226,6 +229,14 @@ impl Vectors {
         !matches!(self, Self::Off)
     }
 
+    /// What names the index for all processes that may write to it; none if only this one can.
+    pub fn shared_name(&self) -> Option<String> {
+        match self {
+            Self::Qdrant(store) => Some(store.shared_name()),
+            _ => None,
+        }
+    }
+
     /// Writes points, each as a whole; a point of which the index has the same or a higher version is left out.
     ///
     /// Searches see them at once; they outlive a crash only after [`Self::flush`].
@@ -263,6 +274,11 @@ impl Vectors {
     /// The dense vectors, of length 1, of those of `ids` that are there.
     pub async fn vectors(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Vec<f32>>> {
         with_store!(self, store => store.vectors(ids).await)
+    }
+
+    /// The dense vectors, of length 1, of those of `ids` that are there and say what theirs was made of: each after that.
+    pub async fn digests(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, (String, Vec<f32>)>> {
+        with_store!(self, store => store.digests(ids).await)
     }
 
     /// Answers questions, in their order: one request to the store for all of them, and few more if hundreds of equal
@@ -311,6 +327,12 @@ impl Vectors {
         with_store!(self, store => store.set_bookmark(text).await)
     }
 
+    /// Replaces the text that was kept last. False if that is not `from`: then this is another index than the one of
+    /// which the caller knows, one that was published, restored or made anew, and its text stays.
+    pub async fn move_bookmark(&self, from: &str, to: &str) -> Result<bool> {
+        with_store!(self, store => store.move_bookmark(from, to).await)
+    }
+
     /// The text that was kept last.
     pub async fn bookmark(&self) -> Result<Option<String>> {
         with_store!(self, store => store.bookmark().await)
@@ -342,7 +364,9 @@ impl Layout {
 
     /// Every key that the engine gets an index for.
     fn indexed(&self) -> impl Iterator<Item = (&'static str, Indexed)> {
-        let own = [(VERSION, Indexed::Integer), (DELETED_AT, Indexed::Of(Kind::Time))];
+        let time = Indexed::Of(Kind::Time);
+        // A cluster may refuse conditions on what has no index.
+        let own = [(VERSION, Indexed::Integer), (DELETED_AT, time), (BOOKMARK, Indexed::Of(Kind::Keyword))];
         own.into_iter().chain(self.keys.iter().map(|(key, kind)| (*key, Indexed::Of(*kind))))
     }
 

@@ -19,8 +19,10 @@ use crate::error::{Error, Result};
 use embedder::EmbedderMetrics;
 
 mod embedder;
+mod indexer;
 
 pub use changes::{Behind, ChangeMetrics};
+pub use indexer::IndexerMetrics;
 
 mod changes;
 
@@ -51,10 +53,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// HTTP requests that are being answered.
     pub in_flight: IntGauge,
-    /// Rows of evidence that the index has.
-    pub indexed: IntGauge,
-    /// Rows of evidence still to be indexed in this pass.
-    pub to_index: IntGauge,
+    /// How the vector index stands.
+    pub indexer: IndexerMetrics,
     /// What the embedder does.
     pub embedder: EmbedderMetrics,
     /// Times that the tail of the change log was waited for in vain.
@@ -175,8 +175,7 @@ impl Metrics {
             )?,
             connections: add(all, gauge("connections_open", "Connections of clients."))?,
             in_flight: add(all, gauge("requests_in_flight", "HTTP requests that are being answered."))?,
-            indexed: add(all, gauge("index_rows", "Rows of evidence in the vector index."))?,
-            to_index: add(all, gauge("index_pending_rows", "Rows of evidence still to be indexed."))?,
+            indexer: IndexerMetrics::register(all)?,
             embedder: EmbedderMetrics::register(all)?,
             consistency_timeouts: add(
                 all,

@@ -25,7 +25,7 @@ pub(crate) mod api;
 const MODEL: &str = "a-model";
 
 /// The settings for an endpoint.
-fn settings<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn settings<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut settings = vec!["--embedder", "http", "--embedder-url", url, "--embedder-key", KEY];
     settings.extend(["--embedder-model", MODEL]);
     settings.extend(more);

@@ -9,6 +9,8 @@ mod redis;
 
 mod database;
 mod import;
+#[cfg(feature = "edge")]
+mod indexer;
 
 mod audit;
 mod changes;

@@ -13,7 +13,7 @@ use super::workers::{Tokens, Workers};
 use crate::error::{Code, Error, Result};
 
 /// The model's name, as its authors write it.
-pub const NAME: &str = "all-MiniLM-L6-v2";
+pub const NAME: &str = super::MINILM;
 /// How many numbers a vector has.
 pub const DIMENSION: usize = 384;
 /// The model was trained on no more; what follows does not count.

@@ -66,7 +66,7 @@ struct Open {
 
 impl Open {
     fn new(generations: &Generations, number: u32, layout: &Layout, existing: Existing) -> Result<Self> {
-        let folder = Folder::open(&generations.folder(number), layout, existing)?;
+        let mut folder = Folder::open(&generations.folder(number), layout, existing)?;
         Ok(Self { shard: folder.open_shard()?, folder, number })
     }
 }
@@ -187,6 +187,12 @@ impl Edge {
         self.read(move |shard| shard::vectors(shard, &ids)).await
     }
 
+    /// See [`super::Vectors::digests`].
+    pub async fn digests(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, (String, Vec<f32>)>> {
+        let ids = ids.to_vec();
+        self.read(move |shard| shard::digests(shard, &ids)).await
+    }
+
     pub(super) async fn lists(&self, asks: Vec<Ask>) -> Result<Vec<List>> {
         let _turn = self.searches.acquire().await.map_err(Error::internal)?;
         self.read(move |shard| asks.into_iter().map(|ask| shard::list(shard, ask)).collect()).await
@@ -207,6 +213,16 @@ impl Edge {
     pub async fn set_bookmark(&self, text: &str) -> Result<()> {
         let text = text.to_owned();
         self.write(move |shard| shard::set_bookmark(shard, text)).await
+    }
+
+    /// See [`super::Vectors::move_bookmark`].
+    pub async fn move_bookmark(&self, from: &str, to: &str) -> Result<bool> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.write(move |shard| {
+            let is_same = shard::bookmark(shard)?.as_ref() == Some(&from);
+            if is_same { shard::set_bookmark(shard, to).map(|()| true) } else { Ok(false) }
+        })
+        .await
     }
 
     /// See [`super::Vectors::bookmark`].
@@ -287,7 +303,7 @@ impl State {
         let Open { shard, folder, number } = open.take().ok_or_else(closed)?;
         drop(shard);
         change(&folder)?;
-        *open = Some(Open { shard: folder.open_shard()?, folder, number });
+        *open = Some(Open { shard: folder.reopen_shard()?, folder, number });
         Ok(())
     }
 }

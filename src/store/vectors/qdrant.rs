@@ -26,8 +26,8 @@ use uuid::Uuid;
 use super::rarity::Rarity;
 use super::stages::{Ask, List};
 use super::{
-    BOOKMARK, BOOKMARK_ID, DELETED_AT, DENSE, FACET_VALUES_MAX, Facet, Filter, Layout, NEVER, Point, VERSION,
-    newest, stages,
+    BOOKMARK, BOOKMARK_ID, DELETED_AT, DENSE, DIGEST, FACET_VALUES_MAX, Facet, Filter, Layout, NEVER, Point,
+    VERSION, newest, stages,
 };
 use crate::config::{Quantization, VectorSettings};
 use crate::error::{Error, Result};
@@ -92,6 +92,11 @@ impl Qdrant {
 
     pub(super) fn rarity(&self) -> &Rarity {
         &self.rarity
+    }
+
+    /// See [`super::Vectors::shared_name`].
+    pub fn shared_name(&self) -> String {
+        format!("{} at {}", self.collection.name(), self.client.uri())
     }
 
     /// Makes sure that the collection is there and of this layout, before the first call and after every call that
@@ -225,6 +230,16 @@ impl Qdrant {
             .collect())
     }
 
+    /// See [`super::Vectors::digests`].
+    pub async fn digests(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, (String, Vec<f32>)>> {
+        let points = self.get(ids, &[DIGEST], true).await?;
+        let read = |mut point: qdrant_client::qdrant::RetrievedPoint| {
+            let Value::String(digest) = point.payload.remove(DIGEST)?.into() else { return None };
+            Some((convert::id(point.id)?, (digest, convert::dense(point.vectors)?)))
+        };
+        Ok(points.into_iter().filter_map(read).collect())
+    }
+
     async fn get(
         &self,
         ids: &[Uuid],
@@ -315,8 +330,25 @@ impl Qdrant {
 
     /// See [`super::Vectors::set_bookmark`].
     pub async fn set_bookmark(&self, text: &str) -> Result<()> {
-        let point = convert::payload_only(BOOKMARK_ID, json!({BOOKMARK: text, DELETED_AT: NEVER}));
-        let list = PointStructList { points: vec![point], ..PointStructList::default() };
+        self.write_bookmark(text, None).await
+    }
+
+    /// See [`super::Vectors::move_bookmark`].
+    ///
+    /// The condition keeps this from a collection that is published at the same moment; one without a bookmark,
+    /// where it would not hold, is found out before. A repetition finds its own text.
+    pub async fn move_bookmark(&self, from: &str, to: &str) -> Result<bool> {
+        if self.bookmark().await?.as_deref() != Some(from) {
+            return Ok(false);
+        }
+        self.write_bookmark(to, Some(&Filter::In(BOOKMARK, vec![from.to_owned()]))).await?;
+        Ok(self.bookmark().await?.as_deref() == Some(to))
+    }
+
+    async fn write_bookmark(&self, text: &str, only_if: Option<&Filter>) -> Result<()> {
+        let points = vec![convert::payload_only(BOOKMARK_ID, json!({BOOKMARK: text, DELETED_AT: NEVER}))];
+        let update_filter = only_if.map(convert::filter);
+        let list = PointStructList { points, update_filter, ..PointStructList::default() };
         self.update(vec![PointsUpdateOperation { operation: Some(Operation::Upsert(list)) }]).await
     }
 

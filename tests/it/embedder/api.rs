@@ -23,6 +23,9 @@ pub(crate) const KEY: &str = "sk-the-key-of-the-tests";
 /// How many numbers a vector has.
 pub(crate) const DIMENSION: usize = 64;
 
+/// A request with a text that has this in it is refused.
+pub(crate) const REFUSED: &str = "no embedder takes this";
+
 /// What the endpoint does with one request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Reply {
@@ -143,6 +146,10 @@ async fn answer(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Bytes
     // Before the script: requests that come together may come in any order.
     if texts[0].starts_with("silent") {
         return std::future::pending().await;
+    }
+    if texts.iter().any(|text| text.contains(REFUSED)) {
+        let body = r#"{"error": {"message": "It says 'a text'", "code": "invalid_input"}}"#;
+        return Response::builder().status(400).body(body.into()).unwrap();
     }
     let reply = inner.script.lock().unwrap().pop_front().unwrap_or(Reply::Good);
     let data = texts.iter().enumerate().rev();

@@ -2,6 +2,7 @@
 //!
 //! - `lock` is locked by the process that has the index open.
 //! - `index.json` says for which layout it was made.
+//! - `in-use` is there from the opening to the closing: who finds it knows that a process was killed.
 //! - `shard/` is the engine's own.
 
 use std::collections::BTreeMap;
@@ -18,6 +19,9 @@ use crate::error::{Code, Error, Result};
 
 /// The size of one file of the engine's log, made in advance.
 const LOG_FILE_BYTES: usize = 8 * 1024 * 1024;
+
+/// The name of the mark of an open folder.
+const IN_USE: &str = "in-use";
 
 /// What to do with an index of another layout that is already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,8 @@ struct Made {
 pub(super) struct Folder {
     dir: PathBuf,
     layout: Layout,
+    /// Whether the mark is ours.
+    is_marked: bool,
     /// The lock ends with the file: also when the process is killed.
     _lock: File,
 }
@@ -48,7 +54,8 @@ pub(super) struct Folder {
 impl Folder {
     pub(super) fn open(dir: &Path, layout: &Layout, existing: Existing) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|cause| broken(dir, cause))?;
-        let folder = Self { dir: dir.to_owned(), layout: layout.clone(), _lock: lock(dir)? };
+        let lock = lock(dir)?;
+        let folder = Self { dir: dir.to_owned(), layout: layout.clone(), is_marked: false, _lock: lock };
         let there = match existing {
             Existing::Keep => folder.read_made()?,
             Existing::Replace => folder.read_made().ok().flatten().filter(|there| *there == folder.made()),
@@ -68,8 +75,33 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Opens the engine: at the start, after [`Self::delete_shard`], and to shorten its log.
-    pub(super) fn open_shard(&self) -> Result<EdgeShard> {
+    /// Opens the engine for the first time.
+    ///
+    /// The engine writes its indexes of payload keys to their files at once, and the points that belong to them when it
+    /// is flushed, and trusts its log for the difference, which it never reads. After a kill, the next points in the
+    /// place of those that were lost would have their entries, such as that they are deleted.
+    pub(super) fn open_shard(&mut self) -> Result<EdgeShard> {
+        let shard = self.load_shard()?;
+        let mark = self.dir.join(IN_USE);
+        let was_killed = mark.exists();
+        if was_killed {
+            tracing::info!("the vector index was not closed; its payload keys are indexed anew");
+        }
+        shard::ensure_payload_indexes(&shard, &self.layout, was_killed)?;
+        shard.flush();
+        File::create(mark).map_err(|cause| self.broken(cause))?;
+        self.is_marked = true;
+        Ok(shard)
+    }
+
+    /// Opens the engine again: after [`Self::delete_shard`], and to shorten its log.
+    pub(super) fn reopen_shard(&self) -> Result<EdgeShard> {
+        let shard = self.load_shard()?;
+        shard::ensure_payload_indexes(&shard, &self.layout, false)?;
+        Ok(shard)
+    }
+
+    fn load_shard(&self) -> Result<EdgeShard> {
         let path = self.shard_path();
         let shard = if path.join("segments").is_dir() {
             self.shorten_log()?;
@@ -78,9 +110,7 @@ impl Folder {
             fs::create_dir_all(&path).map_err(|cause| self.broken(cause))?;
             EdgeShard::new(&path, self.config())
         };
-        let shard = shard.map_err(|cause| self.broken(cause))?;
-        shard::ensure_payload_indexes(&shard, &self.layout)?;
-        Ok(shard)
+        shard.map_err(|cause| self.broken(cause))
     }
 
     /// The shard must not be open.
@@ -160,6 +190,18 @@ impl Folder {
 
     fn broken(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         broken(&self.dir, cause)
+    }
+}
+
+impl Drop for Folder {
+    /// The engine is closed by now, and flushed if that did not panic.
+    fn drop(&mut self) {
+        if self.is_marked
+            && !std::thread::panicking()
+            && let Err(error) = fs::remove_file(self.dir.join(IN_USE))
+        {
+            tracing::debug!(%error, "the folder of the vector index keeps its mark");
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::super::stages::{Ask, List, Near};
 use super::super::{
-    BM25, BOOKMARK, BOOKMARK_ID, DELETED_AT, DENSE, FACET_VALUES_MAX, Facet, Filter, GRAPH_CANDIDATES, Hit,
-    Indexed, Kind, Layout, NEVER, Point, VERSION, newest, stages,
+    BM25, BOOKMARK, BOOKMARK_ID, DELETED_AT, DENSE, DIGEST, FACET_VALUES_MAX, Facet, Filter,
+    GRAPH_CANDIDATES, Hit, Indexed, Kind, Layout, NEVER, Point, VERSION, newest, stages,
 };
 use super::filter::{into_engine, path};
 use super::unavailable;
@@ -26,9 +26,15 @@ use crate::error::Result;
 /// Ids per lookup and per deletion.
 const IDS_MAX: usize = 1_000;
 
-/// Makes filters fast. Segments that have an index already leave it as it is.
-pub(super) fn ensure_payload_indexes(shard: &EdgeShard, layout: &Layout) -> Result<()> {
+/// Makes filters fast. Segments that have an index already leave it as it is, unless it is to be made anew from the
+/// points.
+pub(super) fn ensure_payload_indexes(shard: &EdgeShard, layout: &Layout, anew: bool) -> Result<()> {
     layout.indexed().try_for_each(|(key, indexed)| {
+        if anew {
+            let operation =
+                UpdateOperation::FieldIndexOperation(FieldIndexOperations::DeleteIndex(path(key)?));
+            shard.update(operation).map_err(unavailable)?;
+        }
         let schema = match indexed {
             Indexed::Integer => PayloadSchemaType::Integer.into(),
             Indexed::Of(Kind::Tenant) => {
@@ -118,6 +124,18 @@ pub(super) fn vectors(shard: &EdgeShard, ids: &[Uuid]) -> Result<HashMap<Uuid, V
     let only = WithVector::Selector(vec![DENSE.to_owned()]);
     let records = shard.retrieve(&ids, Some(false.into()), Some(only)).map_err(unavailable)?;
     Ok(records.into_iter().filter_map(|record| Some((uuid(record.id)?, dense(record.vector)?))).collect())
+}
+
+pub(super) fn digests(shard: &EdgeShard, ids: &[Uuid]) -> Result<HashMap<Uuid, (String, Vec<f32>)>> {
+    let ids: Vec<PointId> = ids.iter().copied().map(PointId::Uuid).collect();
+    let payload = PayloadSelectorInclude::new(vec![path(DIGEST)?]);
+    let only = WithVector::Selector(vec![DENSE.to_owned()]);
+    let records = shard.retrieve(&ids, Some(payload.into()), Some(only)).map_err(unavailable)?;
+    let read = |record: Record| {
+        let digest = record.payload?.0.get(DIGEST)?.as_str()?.to_owned();
+        Some((uuid(record.id)?, (digest, dense(record.vector)?)))
+    };
+    Ok(records.into_iter().filter_map(read).collect())
 }
 
 /// The best hits of one list; among equal scores the engine chooses.

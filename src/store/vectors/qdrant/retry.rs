@@ -51,6 +51,10 @@ impl Client {
         Ok(Self { client, read, write })
     }
 
+    pub(super) fn uri(&self) -> &str {
+        &self.client.config.uri
+    }
+
     /// Asks, within the time of a question. Dropped, it is cancelled.
     pub(super) async fn read<T, C>(&self, call: impl Fn(Qdrant) -> C) -> Result<T>
     where
