@@ -10,7 +10,7 @@ use crate::graphql::search::Searcher;
 use crate::http::health::Health;
 use crate::http::viewer::{Access, Authenticator};
 use crate::model::cursor::CursorKey;
-use crate::model::evidence::INDEX_KEYS;
+use crate::model::searched::INDEX_KEYS;
 use crate::store::db::{Db, PoolState};
 use crate::store::embedder::Embedder;
 use crate::store::redis::Redis;

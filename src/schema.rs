@@ -601,14 +601,14 @@ diesel::table! {
 }
 
 diesel::table! {
-    /// Evidence that is not in the vector index because the embedder does not take its text, though it takes others.
-    parked_evidence (evidence_id, model) {
-        /// The evidence.
-        evidence_id -> Uuid,
+    /// Rows that are not in the vector index because the embedder does not take its text, though it takes others.
+    parked_rows (row_id, model) {
+        /// The row: of any entity that is searched.
+        row_id -> Uuid,
         /// The model that does not take it.
         model -> Text,
-        /// The version of the evidence that was tried last; a higher one is tried by itself.
-        evidence_version -> Int4,
+        /// The version of the row that was tried last; a higher one is tried by itself.
+        row_version -> Int4,
         /// What the embedder said last, without the text and without secrets.
         reason -> Text,
         /// How often it was tried.
@@ -993,7 +993,6 @@ diesel::joinable!(metrics -> agents (agent_id));
 diesel::joinable!(metrics -> projects (project_id));
 diesel::joinable!(model_capabilities -> models (model_id));
 diesel::joinable!(model_endpoints -> models (model_id));
-diesel::joinable!(parked_evidence -> evidence (evidence_id));
 diesel::joinable!(project_members -> projects (project_id));
 diesel::joinable!(project_members -> users (user_id));
 diesel::joinable!(projects -> users (owner_id));
@@ -1038,7 +1037,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     model_capabilities,
     model_endpoints,
     models,
-    parked_evidence,
+    parked_rows,
     persisted_documents,
     processed_messages,
     project_members,

@@ -1,4 +1,4 @@
-//! The indexer: keeps the vector index true to the evidence in PostgreSQL, while the gateway serves. It follows the
+//! The indexer: keeps the vector index true to the rows in PostgreSQL, while the gateway serves. It follows the
 //! change log; how far it has come is kept in the index itself, so that an index that is lost, restored or replaced
 //! is followed from where it stands, or compared with the whole table if it does not say where that is.
 //!
@@ -20,10 +20,11 @@ use crate::changes::tail::Batch;
 use crate::error::{Code, Error, Result};
 use crate::model::change::{Place, count_after, now};
 use crate::model::parked;
+use crate::model::searched::{is_searched, tables};
 use crate::store::db::lock::SessionLock;
 use bookmark::Bookmark;
 use comparison::Comparison;
-use writer::{Due, EVIDENCE, LOOK, Reborn, STEP, Touched, Writer};
+use writer::{Due, LOOK, Reborn, STEP, Touched, Writer};
 
 pub mod bookmark;
 pub mod comparison;
@@ -77,14 +78,14 @@ struct Trouble {
 impl Trouble {
     fn next(&mut self, error: &Error) -> Duration {
         if self.pause.is_none() {
-            tracing::warn!(?error, "evidence cannot be indexed; trying again until it can");
+            tracing::warn!(?error, "rows cannot be indexed; trying again until it can");
         }
         *self.pause.insert(self.pause.map_or(RETRY.0, |pause| (pause * 2).min(RETRY.1)))
     }
 
     fn over(&mut self) {
         if self.pause.take().is_some() {
-            tracing::info!("evidence is indexed again");
+            tracing::info!("rows are indexed again");
         }
     }
 }
@@ -205,7 +206,7 @@ impl<'a> Indexer<'a> {
 
     async fn index(&mut self, batch: &Batch) -> Result<()> {
         let touched = Touched::by(&batch.changes);
-        let first = batch.changes.iter().find(|change| change.entity == EVIDENCE);
+        let first = batch.changes.iter().find(|change| is_searched(&change.entity));
         let Some(first) = first else { return Ok(()) };
         if touched.truncated {
             return self.compare().await;
@@ -255,7 +256,7 @@ impl<'a> Indexer<'a> {
         self.save().await?;
         self.behind = None;
         let (rows, written) = (comparison.passed, self.writer.written - before.min(self.writer.written));
-        tracing::info!(rows, written, "evidence and its vector index were compared");
+        tracing::info!(rows, written, "rows and the vector index were compared");
         Ok(())
     }
 
@@ -315,7 +316,7 @@ impl<'a> Indexer<'a> {
         }
         self.show_lag();
         if let Some((_, seq)) = self.behind.filter(|(_, seq)| *seq < i64::MAX) {
-            let lag = count_after(&self.app.db.session(), EVIDENCE, seq, MAX_LAG).await?;
+            let lag = count_after(&self.app.db.session(), tables(), seq, MAX_LAG).await?;
             self.app.metrics.indexer.lag_changes.set(lag);
         }
         self.checked = Instant::now();

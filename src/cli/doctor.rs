@@ -24,7 +24,7 @@ pub async fn run(config: &Config) -> Result<()> {
         Some(url) => {
             report.line("PostgreSQL", ping(config, url).await)?;
             report.line("migrations", migrated(url).await)?;
-            report.line("parked evidence", parked_evidence(config, url).await)?;
+            report.line("parked rows", parked_rows(config, url).await)?;
         }
         None => {
             let text =
@@ -84,7 +84,7 @@ async fn migrated(url: &str) -> Result<String> {
 }
 
 /// What the indexer gave up on.
-async fn parked_evidence(config: &Config, url: &str) -> Result<String> {
+async fn parked_rows(config: &Config, url: &str) -> Result<String> {
     let db = Db::connect(url, &config.db_options()).await?;
     let session = db.session();
     let model = match config.embedding.embedder {

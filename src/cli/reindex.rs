@@ -1,4 +1,4 @@
-//! `reindex`: makes a new index of the evidence beside the present one, which goes on serving, and puts it in its place.
+//! `reindex`: makes a new index beside the present one, which goes on serving, and puts it in its place.
 //!
 //! What an interrupted attempt left is gone on with: the draft is compared with the table, and only what it lacks is
 //! written. At the end the draft follows the change log as the indexer does, so that hardly anything is missing from
@@ -20,8 +20,8 @@ use crate::cli::{say, serve};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::model::change::{Place, now, read};
-use crate::model::evidence::count_indexed;
 use crate::model::parked;
+use crate::model::searched::count_indexed;
 use crate::store::db::{Db, Session};
 use crate::store::embedder::Embedder;
 use crate::store::redis::Redis;

@@ -100,6 +100,8 @@ pub(crate) enum Shape {
     Nodes { ids: Vec<Uuid>, list: bool, types: Vec<(Sql, ObjectPlan)> },
     /// A row that is made here and not in the database.
     Made { row: RowRef, object: ObjectPlan },
+    /// Hits per row: those like it, or those that belong to it and answer a question.
+    Hits { question: Box<Question>, sql: Sql, connection: ConnectionPlan, fields: Vec<Slot<EdgeField>> },
     /// Rows found by their meaning.
     Search { question: Box<Question>, sql: Sql, connection: ConnectionPlan },
 }
@@ -120,6 +122,24 @@ pub(crate) struct ConnectionPlan {
     pub(crate) cursor: Option<(Fingerprint, Vec<usize>)>,
     /// What else is asked of a search.
     pub(crate) search: Option<SearchPlan>,
+}
+
+impl ConnectionPlan {
+    /// A connection of which nothing is asked yet.
+    pub(crate) fn new(name: String, edge_name: String, page: Page) -> Self {
+        Self {
+            name,
+            edge_name,
+            fields: Vec::new(),
+            objects: Vec::new(),
+            projection: Projection::default(),
+            page,
+            wants_rows: false,
+            wants_count: false,
+            cursor: None,
+            search: None,
+        }
+    }
 }
 
 pub(crate) enum ConnectionField {
@@ -247,6 +267,7 @@ impl Planner<'_> {
                 Shape::List { sql: lineage(self.viewer, &projection, &walk), object }
             }
             RelationKind::Groups => self.groups(relation.target, selected)?,
+            RelationKind::Hits { owner } => self.hits(relation.target, *owner, selected)?,
         };
         Ok(RelationPlan { key, shape })
     }
@@ -274,18 +295,7 @@ impl Planner<'_> {
         page: Page,
         selected: &Selected<'_>,
     ) -> ConnectionPlan {
-        let mut plan = ConnectionPlan {
-            name,
-            edge_name,
-            fields: Vec::new(),
-            objects: Vec::new(),
-            projection: Projection::default(),
-            page,
-            wants_rows: false,
-            wants_count: false,
-            cursor: None,
-            search: None,
-        };
+        let mut plan = ConnectionPlan::new(name, edge_name, page);
         let mut wants_cursor = false;
         let type_name = plan.name.clone();
         for field in self.document.collect(&selected.sets(), &|condition| condition == type_name) {

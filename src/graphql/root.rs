@@ -171,6 +171,9 @@ impl Planner<'_> {
                 return Ok(RelationPlan { key: 0, shape: self.aggregate(ty, aggregate, selected)? });
             }
         }
+        if let Some((ty, searched)) = graph().searched().find(|(_, searched)| searched.field == name) {
+            return Ok(RelationPlan { key: 0, shape: self.search(ty, searched, selected)? });
+        }
         let shape = match name {
             "viewer" => {
                 let ty = graph().type_by_name("Viewer").unwrap_or_default();
@@ -178,7 +181,6 @@ impl Planner<'_> {
                 let row = RowRef { set: std::sync::Arc::new(self.viewer.row(projection.columns())), row: 0 };
                 Shape::Made { row, object }
             }
-            "searchEvidence" => self.search(selected)?,
             "verifyAuditLog" => self.verification(selected)?,
             "nodes" => {
                 let ids = self.ids(selected)?;

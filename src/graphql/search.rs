@@ -2,36 +2,32 @@
 //! exists, what fits the filter and what the viewer may see; hits that it does not confirm are dropped, and the search
 //! goes on until the page is full or there are no more hits.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::graphql::level::{Child, PageRows, Pages, resolve, resolve_objects};
 use crate::graphql::loaders::Loaders;
 use crate::graphql::plan::ConnectionPlan;
 use crate::graphql::root::row_of;
-use crate::model::search::{MAX_SEEN, chains_of, full_text, pushed_down};
+use crate::model::filter::{Filter, Test};
+use crate::model::search::{MAX_SEEN, chains_of, pushed_down};
 use crate::store::db::rows::RowRef;
-use crate::store::db::sql::Sql;
+use crate::store::db::sql::{Bind, Sql};
 use crate::store::embedder::Embedder;
-use crate::store::vectors::{
-    Answer, Hit, Question as Asked, Ranked, Sparse, Vectors, WINDOW_MAX, Words, diversify, toward,
-};
-use plan::{GroupBy, Mode, SearchPlan, Wanted};
+use crate::store::vectors::{Filter as Pushed, Ranked, Sparse, Vectors, Words};
+use find::{Best, Search, Target};
+use plan::{GroupBy, SearchPlan};
 use snippet::{looked_at, snippet, terms};
 
 pub(crate) use plan::Question;
 
+mod find;
 pub(crate) mod plan;
 pub(crate) mod snippet;
 mod write;
 
-/// Hits asked for beyond the page, so that a few dropped ones cost no second round.
-const SPARE: usize = 16;
-/// Each further round looks at this many times more hits.
-const GROWTH: usize = 4;
 /// The best hits that facets are counted over, and that groups are made of at first.
 const POOL: usize = 200;
 
@@ -47,6 +43,7 @@ pub struct Searcher {
 }
 
 /// What a search found besides rows.
+#[derive(Default)]
 pub(crate) struct Found {
     /// One per row of the pages.
     pub(crate) hits: Vec<FoundHit>,
@@ -77,9 +74,6 @@ pub(crate) struct Group {
     pub(crate) hits: Vec<usize>,
 }
 
-const NO_MEANING: &str = "search by meaning is away: these hits were found by their words alone";
-const NO_INDEX: &str = "the index is away: these hits were found by the database's own full text";
-
 /// Finds a page of rows. `sql` reads rows by id, with the client's filter.
 pub(crate) async fn search(
     loaders: &Loaders,
@@ -89,23 +83,20 @@ pub(crate) async fn search(
 ) -> Result<Pages> {
     let nothing = SearchPlan::default();
     let plan = connection.search.as_ref().unwrap_or(&nothing);
-    let words = match &question.wanted {
-        Wanted::Text(text) => Some(loaders.searcher.words.question(text)),
-        _ => None,
-    };
-    let mut search =
-        Search { loaders, question, sql, vector: None, words, rows: HashMap::new(), degraded: None };
+    let mut search = Search::new(loaders, question, sql);
     let more = usize::from(plan.wants_more || question.budget.is_some());
     let size = match question.group_by {
         None => (question.size + more).min(MAX_SEEN - question.seen.len().min(MAX_SEEN)),
         Some(_) => POOL,
     };
-    let (mut hits, ranked) = search.best(size, plan).await?;
+    let deep = if plan.facets.is_some() || question.diversity.is_some() { POOL } else { 0 };
+    let best = search.best(&[Target::default()], size, deep).await?.pop();
+    let Best { mut hits, ranked } = best.unwrap_or_default();
     let (mut groups, mut of_groups) = (Vec::new(), Vec::new());
     let mut has_more = false;
     if let Some(by) = question.group_by {
         let per_group = plan.groups.as_ref().map_or(1, |(hits, _)| *hits);
-        let keys = search.keys_of(by, &hits, plan).await?;
+        let keys = keys_of(&search, loaders, by, &hits, plan).await?;
         let (kept, keyed) = group(hits, &keys, question.size, per_group);
         hits = kept;
         let key_rows: Vec<RowRef> = keyed.iter().map(|(key, _)| row_of([*key, *key])).collect();
@@ -117,7 +108,7 @@ pub(crate) async fn search(
         has_more = hits.len() > question.size;
         hits.truncate(question.size);
     }
-    let facets = search.facets(&ranked, plan).await?;
+    let facets = facets(loaders, &ranked, plan).await?;
     let mut pages = Pages::default();
     pages.pages.push(PageRows { start: 0, len: hits.len(), more: has_more, count: 0 });
     let mut seen = question.seen.clone();
@@ -144,6 +135,59 @@ pub(crate) async fn search(
         continued: !question.seen.is_empty(),
         budget: question.budget,
     });
+    Ok(pages)
+}
+
+/// Finds a page of rows for each of these rows: those like it, or those that belong to it and answer the question.
+pub(crate) async fn related(
+    loaders: &Loaders,
+    question: &Question,
+    sql: &Sql,
+    connection: &ConnectionPlan,
+    keys: &[Uuid],
+) -> Result<Pages> {
+    let nothing = SearchPlan::default();
+    let plan = connection.search.as_ref().unwrap_or(&nothing);
+    let mut search = Search::new(loaders, question, sql);
+    let targets: Vec<Target> = match plan.owner {
+        Some((column, cell)) => {
+            search.narrow(Filter::Column(column, Test::In(Bind::Uuids(keys.to_vec()))));
+            let target = |id: &Uuid| {
+                let own = Filter::Column(column, Test::Compare("=", Bind::Uuid(*id)));
+                Target { vector: None, filter: pushed_down(&own), owner: Some((cell, *id)) }
+            };
+            keys.iter().map(target).collect()
+        }
+        None => {
+            let mut vectors = loaders.searcher.vectors.vectors(keys).await?;
+            let target = |id: &Uuid| {
+                // What is not in the index yet is like nothing there.
+                let Some(vector) = vectors.remove(id) else {
+                    return Target { filter: Some(Pushed::Any(Vec::new())), ..Target::default() };
+                };
+                let filter = Some(Pushed::Not(Box::new(Pushed::Ids(vec![*id]))));
+                Target { vector: Some(vector), filter, owner: None }
+            };
+            keys.iter().map(target).collect()
+        }
+    };
+    let best = search.best(&targets, question.size, 0).await?;
+    let (mut pages, mut found) = (Pages::default(), Vec::new());
+    for Best { hits, .. } in best {
+        let start = pages.rows.len();
+        for ranked in hits {
+            let Some(Some(row)) = search.rows.get(&ranked.id) else { continue };
+            let (snippet, terms) = explain(loaders, plan, row, search.words.as_ref());
+            found.push(FoundHit { ranked, snippet, terms, cursor: String::new() });
+            pages.rows.push(row.clone());
+        }
+        pages.pages.push(PageRows { start, len: pages.rows.len() - start, more: false, count: 0 });
+    }
+    pages.objects = resolve_objects(loaders, &connection.objects, &pages.rows).await;
+    if let Some(degraded) = search.degraded {
+        loaders.warn(degraded);
+    }
+    pages.found = Some(Found { hits: found, ..Found::default() });
     Ok(pages)
 }
 
@@ -204,198 +248,46 @@ fn group(
     (kept, groups)
 }
 
-/// A search under way.
-struct Search<'a> {
-    loaders: &'a Loaders,
-    question: &'a Question,
-    sql: &'a Sql,
-    /// Of the question; it is made once.
-    vector: Option<Vec<f32>>,
-    /// Of the question, if it is a text.
-    words: Option<Sparse>,
-    /// Of every hit that was looked up its row, if it may be shown.
-    rows: HashMap<Uuid, Option<RowRef>>,
-    degraded: Option<&'static str>,
+/// What the hits are grouped by, of each hit.
+async fn keys_of(
+    search: &Search<'_>,
+    loaders: &Loaders,
+    by: GroupBy,
+    hits: &[Ranked],
+    plan: &SearchPlan,
+) -> Result<HashMap<Uuid, Vec<Uuid>>> {
+    let mut keys: HashMap<Uuid, Vec<Uuid>> = HashMap::new();
+    match (by, plan.task) {
+        (GroupBy::Task, Some(cell)) => {
+            for hit in hits {
+                let row = search.rows.get(&hit.id).and_then(Option::as_ref);
+                keys.insert(hit.id, row.and_then(|row| row.uuid(cell)).into_iter().collect());
+            }
+        }
+        _ => {
+            let ids: Vec<Uuid> = hits.iter().map(|hit| hit.id).collect();
+            let rows = loaders.session.rows(&chains_of(&loaders.viewer).with_keys(ids)).await?;
+            for row in 0..rows.len() {
+                if let (Some(evidence), Some(chain)) = (rows.uuid(row, 0), rows.uuid(row, 1)) {
+                    keys.entry(evidence).or_default().push(chain);
+                }
+            }
+        }
+    }
+    Ok(keys)
 }
 
-impl Search<'_> {
-    /// The best hits that may be shown, as many as are wanted if there are so many; and all hits in their order.
-    async fn best(&mut self, size: usize, plan: &SearchPlan) -> Result<(Vec<Ranked>, Vec<Ranked>)> {
-        let seen: HashSet<Uuid> = self.question.seen.iter().copied().collect();
-        let deep = plan.facets.is_some() || self.question.diversity.is_some();
-        let least = if deep { POOL } else { 0 };
-        let mut window = (seen.len() + size + SPARE).max(least).min(WINDOW_MAX);
-        loop {
-            let answer = self.ask(window).await?;
-            let exhausted =
-                window == WINDOW_MAX || (answer.dense.len() < window && answer.sparse.len() < window);
-            let mut ranked = answer.fused();
-            if answer.dense.is_empty() || answer.sparse.is_empty() {
-                // One list alone has scores that say more than places in it.
-                for hit in &mut ranked {
-                    hit.score = hit.dense.or(hit.sparse).map_or(hit.score, |stage| stage.score);
-                }
-            }
-            let all = ranked.clone();
-            if let Some(diversity) = self.question.diversity
-                && !answer.vectors.is_empty()
-            {
-                // Those before the cursor take part, so that what follows is unlike them, too.
-                ranked = diversify(ranked, &answer.vectors, diversity, seen.len() + size + SPARE);
-            }
-            ranked.retain(|hit| !seen.contains(&hit.id));
-            let found = self.confirm(&ranked, size).await?;
-            if found.len() >= size || exhausted {
-                return Ok((found, all));
-            }
-            window = (window * GROWTH).min(WINDOW_MAX);
-        }
-    }
-
-    /// The first of the hits that PostgreSQL confirms, in their order. Rows are read by one statement unless many hits
-    /// are dropped.
-    async fn confirm(&mut self, ranked: &[Ranked], size: usize) -> Result<Vec<Ranked>> {
-        let mut found = Vec::new();
-        let (mut place, mut chunk) = (0, size + SPARE);
-        while place < ranked.len() && found.len() < size {
-            let part = &ranked[place..ranked.len().min(place + chunk)];
-            let unknown: Vec<Uuid> =
-                part.iter().map(|hit| hit.id).filter(|id| !self.rows.contains_key(id)).collect();
-            if !unknown.is_empty() {
-                let rows = Arc::new(self.loaders.session.rows(&self.sql.with_keys(unknown.clone())).await?);
-                self.rows.extend(unknown.into_iter().map(|id| (id, None)));
-                let read = (0..rows.len())
-                    .filter_map(|row| Some((rows.uuid(row, 0)?, Some(RowRef { set: rows.clone(), row }))));
-                self.rows.extend(read);
-            }
-            found.extend(part.iter().filter(|hit| matches!(self.rows.get(&hit.id), Some(Some(_)))).cloned());
-            place += part.len();
-            chunk *= GROWTH;
-        }
-        found.truncate(size);
-        Ok(found)
-    }
-
-    /// Asks the index, or PostgreSQL's own full text while the index is away.
-    async fn ask(&mut self, window: usize) -> Result<Answer> {
-        let (question, searcher) = (self.question, &self.loaders.searcher);
-        self.degraded = None;
-        if question.mode != Mode::Lexical && self.vector.is_none() {
-            match self.embed().await {
-                Ok(vector) => self.vector = Some(vector),
-                Err(error) if is_away(&error) && question.mode == Mode::Hybrid => {
-                    tracing::warn!(?error, "search by meaning is away");
-                    self.degraded = Some(NO_MEANING);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let asked = Asked {
-            dense: self.vector.clone(),
-            sparse: self.words.clone().filter(|_| question.mode != Mode::Semantic),
-            filter: pushed_down(&self.loaders.viewer, question.filter.as_ref()),
-            limit: window,
-            with_vectors: question.diversity.is_some(),
-            ..Asked::default()
-        };
-        match searcher.vectors.ask(vec![asked]).await {
-            Ok(answers) => {
-                let mut answer = answers.into_iter().next().unwrap_or_default();
-                if let Wanted::Examples { like, unlike } = &question.wanted {
-                    answer.dense.retain(|hit| !like.contains(&hit.id) && !unlike.contains(&hit.id));
-                }
-                Ok(answer)
-            }
-            Err(error) if is_away(&error) && question.mode != Mode::Semantic => {
-                tracing::warn!(?error, "the index is away");
-                self.degraded = Some(NO_INDEX);
-                self.full_text(window).await
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn full_text(&self, window: usize) -> Result<Answer> {
-        let Wanted::Text(text) = &self.question.wanted else { return Ok(Answer::default()) };
-        let filter = self.question.filter.as_ref();
-        let sql = full_text(&self.loaders.viewer, text, filter, window);
-        let rows = self.loaders.session.rows(&sql).await?;
-        #[allow(clippy::cast_possible_truncation, reason = "a rank needs no more digits")]
-        let hit = |row| Some(Hit { id: rows.uuid(row, 0)?, score: rows.float(row, 1)? as f32 });
-        Ok(Answer { sparse: (0..rows.len()).filter_map(hit).collect(), ..Answer::default() })
-    }
-
-    /// The vector of the question. Examples are averaged: what is like minus what is unlike.
-    async fn embed(&mut self) -> Result<Vec<f32>> {
-        let (like, unlike) = match &self.question.wanted {
-            Wanted::Text(text) => {
-                return Ok(self.loaders.searcher.embedder.embed_query(text).await?.to_vec());
-            }
-            Wanted::Vector(vector) => return Ok(vector.clone()),
-            Wanted::Examples { like, unlike } => (like, unlike),
-        };
-        let ids: Vec<Uuid> = like.iter().chain(unlike).copied().collect();
-        // What an example says must not be found out by who may not read it.
-        let types = self.loaders.types_of(&ids).await?;
-        let vectors = self.loaders.searcher.vectors.vectors(&ids).await?;
-        let example = |name: &str, n: usize, id: &Uuid| {
-            if !types.contains_key(id) {
-                let error = Error::new(Code::NotFound, format!("there is no evidence {id}"));
-                return Err(error.at(format!("{name}.{n}")));
-            }
-            let missing = || Error::new(Code::Unavailable, "is not in the index yet; try again in a moment");
-            vectors.get(id).map(Vec::as_slice).ok_or_else(|| missing().at(format!("{name}.{n}")))
-        };
-        let examples = |name: &str, ids: &[Uuid]| {
-            ids.iter().enumerate().map(|(n, id)| example(name, n, id)).collect::<Result<Vec<_>>>()
-        };
-        let vector = toward(&examples("like", like)?, &examples("unlike", unlike)?);
-        vector.ok_or_else(|| {
-            Error::bad_input("unlike", "is the same as like: there is no direction to search in")
-        })
-    }
-
-    /// What the hits are grouped by, of each hit.
-    async fn keys_of(
-        &self,
-        by: GroupBy,
-        hits: &[Ranked],
-        plan: &SearchPlan,
-    ) -> Result<HashMap<Uuid, Vec<Uuid>>> {
-        let mut keys: HashMap<Uuid, Vec<Uuid>> = HashMap::new();
-        match (by, plan.task) {
-            (GroupBy::Task, Some(cell)) => {
-                for hit in hits {
-                    let row = self.rows.get(&hit.id).and_then(Option::as_ref);
-                    keys.insert(hit.id, row.and_then(|row| row.uuid(cell)).into_iter().collect());
-                }
-            }
-            _ => {
-                let ids: Vec<Uuid> = hits.iter().map(|hit| hit.id).collect();
-                let rows = self.loaders.session.rows(&chains_of(&self.loaders.viewer).with_keys(ids)).await?;
-                for row in 0..rows.len() {
-                    if let (Some(evidence), Some(chain)) = (rows.uuid(row, 0), rows.uuid(row, 1)) {
-                        keys.entry(evidence).or_default().push(chain);
-                    }
-                }
-            }
-        }
-        Ok(keys)
-    }
-
-    async fn facets(&self, ranked: &[Ranked], plan: &SearchPlan) -> Result<Vec<(usize, String, i64)>> {
-        let Some(sql) = &plan.facets else { return Ok(Vec::new()) };
-        let ids = ranked.iter().take(POOL).map(|hit| hit.id).collect();
-        let rows = self.loaders.session.rows(&sql.with_keys(ids)).await?;
-        let facet = |row| {
-            let place = usize::try_from(rows.bigint(row, 1)?).ok()?;
-            Some((place, rows.text(row, 2)?.to_owned(), rows.bigint(row, 3)?))
-        };
-        Ok((0..rows.len()).filter_map(facet).collect())
-    }
-}
-
-/// Whether a part of the search does not answer now, so that another one may.
-fn is_away(error: &Error) -> bool {
-    [Code::Unavailable, Code::Timeout].contains(&error.code())
+async fn facets(
+    loaders: &Loaders,
+    ranked: &[Ranked],
+    plan: &SearchPlan,
+) -> Result<Vec<(usize, String, i64)>> {
+    let Some(sql) = &plan.facets else { return Ok(Vec::new()) };
+    let ids = ranked.iter().take(POOL).map(|hit| hit.id).collect();
+    let rows = loaders.session.rows(&sql.with_keys(ids)).await?;
+    let facet = |row| {
+        let place = usize::try_from(rows.bigint(row, 1)?).ok()?;
+        Some((place, rows.text(row, 2)?.to_owned(), rows.bigint(row, 3)?))
+    };
+    Ok((0..rows.len()).filter_map(facet).collect())
 }

@@ -93,7 +93,7 @@ fn root_fields() -> IndexMap<String, MetaField> {
         [ids],
     ));
     fields.push(field("viewer", "Who asks.", "Viewer", []));
-    fields.push(search::root_field());
+    fields.extend(graph().searched().map(|(ty, searched)| search::root_field(ty, searched)));
     fields.push(field(
         "verifyAuditLog",
         "Checks the chain of the audit log, 100,000 entries at most at once. For administrators.",
@@ -161,6 +161,7 @@ fn relation_field(relation: &Relation) -> MetaField {
                 ],
             )
         }
+        RelationKind::Hits { owner } => search::hits_field(relation, owner.is_some()),
         RelationKind::Groups => {
             let doc = format!("Groups at most, {DEFAULT_GROUPS} unless given, {MAX_GROUPS} at most.");
             field(
@@ -245,7 +246,7 @@ fn add_filter(registry: &mut Registry, ty: &Type) {
                 );
                 fields.push(argument(relation.name, &list, relation.doc));
             }
-            RelationKind::Lineage | RelationKind::Groups => {}
+            RelationKind::Lineage | RelationKind::Groups | RelationKind::Hits { .. } => {}
         }
     }
     add_input(

@@ -178,8 +178,8 @@ impl<'a> Writer<'a> {
         pos: Pos,
     ) -> Written {
         match (&plan.shape, child) {
-            // A to-one field is nullable, so its error stays here; a connection is not.
-            (Shape::One { .. }, Child::Failed(error)) => {
+            // Such a field is nullable, so its error stays here; a connection is not.
+            (Shape::One { .. } | Shape::Hits { .. }, Child::Failed(error)) => {
                 self.fail(error, pos);
                 self.raw(b"null")
             }
@@ -210,6 +210,10 @@ impl<'a> Writer<'a> {
                 Shape::Many { connection, .. } | Shape::Search { connection, .. },
                 Child::Many { places, pages },
             ) => self.connection(connection, pages, &pages.pages[places[place]]),
+            (Shape::Hits { connection, fields, .. }, Child::Many { places, pages }) => {
+                let page = &pages.pages[places[place]];
+                self.items(page.len, |out, n| out.edge(connection, fields, pages, page.start + n))
+            }
             (Shape::List { object, .. }, Child::Many { places, pages }) => {
                 let page = &pages.pages[places[place]];
                 self.items(page.len, |out, n| {

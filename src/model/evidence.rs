@@ -1,26 +1,10 @@
 //! Evidence, how pieces of it relate, and how far each was believed over time.
 
-use std::collections::HashMap;
-
-use chrono::SecondsFormat;
-use serde_json::{Map, Value};
-use uuid::Uuid;
-
-use crate::error::{Error, Result};
-use crate::model::cursor::Cursor;
 use crate::model::entity::{
-    ColumnType, Declaration, Enum,
-    RelationDeclaration::{Lineage, Many, One},
-    Type, TypeId,
+    Declaration, Enum,
+    RelationDeclaration::{Hits, Lineage, Many, One},
+    Searched,
 };
-use crate::model::graph;
-use crate::model::page::Page;
-use crate::model::select::{Projection, by_ids, count, page};
-use crate::model::viewer::Viewer;
-use crate::store::db::Session;
-use crate::store::db::rows::{read_texts, read_time};
-use crate::store::db::sql::{Bind, Sql};
-use crate::store::vectors::Kind;
 
 /// Where evidence comes from.
 pub static SOURCE_TYPE: Enum = Enum {
@@ -115,10 +99,19 @@ pub(super) static EVIDENCE: Declaration = Declaration {
             "EvidenceLineageStep",
             "What it rests on (UP) or what rests on it (DOWN), step by step, nearest first.",
         ),
+        Hits("similar", "Evidence", None, "The evidence most like it in meaning."),
     ],
     group_by: &["source_type", "domain", "verified", "language", "project_id", "task_id", "agent_id"],
     group_by_day: &["created_at", "collected_at"],
     measures: &["credibility_score", "created_at", "collected_at"],
+    searched: Some(&Searched {
+        entity: "Evidence",
+        field: "searchEvidence",
+        argument: "query",
+        text: ["title", "content"],
+        document: "{t}.title || ' ' || left({t}.content, 100000)",
+        of_projects: true,
+    }),
     ..Declaration::new("Evidence", "evidence", "evidence", "evidences", "{t}.project_id = any({projects})")
 };
 
@@ -159,136 +152,3 @@ pub(super) static CREDIBILITY_CHANGE: Declaration = Declaration {
          and v.project_id = any({projects}))",
     )
 };
-
-/// The columns that the vector index keeps, by their names in SQL, so that searches can be narrowed by them there.
-pub static INDEX_KEYS: &[(&str, Kind)] = &[
-    ("project_id", Kind::Tenant),
-    ("task_id", Kind::Id),
-    ("agent_id", Kind::Id),
-    ("source_type", Kind::Keyword),
-    ("domain", Kind::Keyword),
-    ("credibility_score", Kind::Number),
-    ("verified", Kind::Flag),
-    ("tags", Kind::Keyword),
-    ("collected_at", Kind::Time),
-    ("expires_at", Kind::Time),
-    ("created_at", Kind::Time),
-];
-
-/// Which version of a piece of evidence the vector index should hold.
-#[derive(Debug, Clone, Copy)]
-pub struct Indexed {
-    /// The evidence.
-    pub id: Uuid,
-    /// Its version.
-    pub version: i32,
-}
-
-/// How a row stands.
-#[derive(Debug, Clone, Copy)]
-pub struct Standing {
-    /// Its version.
-    pub version: i32,
-    /// It is kept and no longer shown: the index must not have it.
-    pub is_deleted: bool,
-}
-
-/// What stands for a piece of evidence in the vector index.
-#[derive(Debug, Clone)]
-pub struct Document {
-    /// The evidence.
-    pub id: Uuid,
-    /// The version that the rest was read of.
-    pub version: i32,
-    /// The text that it is found by.
-    pub text: String,
-    /// The values of [`INDEX_KEYS`], without those that are NULL.
-    pub payload: Map<String, Value>,
-}
-
-/// Reads what the index should hold, in the order of ids, after an id. The index serves all viewers; each search is
-/// limited to its viewer again.
-pub async fn read_indexed(session: &Session, after: Option<Uuid>, limit: u32) -> Result<Vec<Indexed>> {
-    let (id, ty) = evidence_type();
-    let mut projection = Projection::default();
-    let cells = ["id", "version"].map(|name| add(&mut projection, ty, name));
-    let after = after.map(|id| Cursor { values: Vec::new(), id });
-    let wanted = Page { after, ..Page::first(limit, Vec::new()) };
-    let rows = session.rows(&page(&Viewer::admin(), id, &projection, &wanted)).await?;
-    let read = |row: usize| {
-        Some(Indexed { id: rows.uuid(row, cells[0])?, version: int(rows.cell(row, cells[1])?)? })
-    };
-    Ok((0..rows.len()).filter_map(read).collect())
-}
-
-/// How rows stand, the deleted ones among them; those that are not in the table are left out.
-pub async fn read_standing(session: &Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Standing>> {
-    let mut sql = Sql::default();
-    sql.push("select e.id, e.version, e.deleted_at is not null from evidence e where e.id = any(");
-    sql.bind(Bind::Uuids(ids.to_vec())).push(")");
-    let rows = session.rows(&sql.returning(3)).await?;
-    let read = |row: usize| {
-        let standing = Standing { version: int(rows.cell(row, 1)?)?, is_deleted: rows.cell(row, 2)? == [1] };
-        Some((rows.uuid(row, 0)?, standing))
-    };
-    Ok((0..rows.len()).filter_map(read).collect())
-}
-
-/// Reads what stands for evidence. A row that is gone meanwhile is left out.
-pub async fn read_documents(session: &Session, ids: Vec<Uuid>) -> Result<Vec<Document>> {
-    let (id, ty) = evidence_type();
-    let mut projection = Projection::default();
-    let [version, title, content] =
-        ["version", "title", "content"].map(|name| add(&mut projection, ty, name));
-    let mut keys = Vec::with_capacity(INDEX_KEYS.len());
-    for (key, _) in INDEX_KEYS {
-        let column = ty.columns.iter().find(|column| column.sql_name == *key);
-        let column = column.ok_or_else(|| Error::internal(format!("evidence has no column {key}")))?;
-        keys.push((*key, column.ty, projection.add(column)));
-    }
-    let rows = session.rows(&by_ids(&Viewer::admin(), id, &projection, None).with_keys(ids)).await?;
-    let read = |row: usize| {
-        let value = |(key, ty, cell): &(&str, ColumnType, usize)| {
-            Some(((*key).to_owned(), value(*ty, rows.cell(row, *cell)?)?))
-        };
-        Some(Document {
-            id: rows.uuid(row, 0)?,
-            version: int(rows.cell(row, version)?)?,
-            text: format!("{}\n{}", rows.text(row, title)?, rows.text(row, content)?),
-            payload: keys.iter().filter_map(value).collect(),
-        })
-    };
-    Ok((0..rows.len()).filter_map(read).collect())
-}
-
-fn int(cell: &[u8]) -> Option<i32> {
-    Some(i32::from_be_bytes(cell.try_into().ok()?))
-}
-
-/// A cell as the index keeps it: ids and times as text, times to the microsecond.
-fn value(ty: ColumnType, cell: &[u8]) -> Option<Value> {
-    Some(match ty {
-        ColumnType::Uuid => Uuid::from_slice(cell).ok()?.to_string().into(),
-        ColumnType::Bool => (cell == [1]).into(),
-        ColumnType::Float => f64::from_be_bytes(cell.try_into().ok()?).into(),
-        ColumnType::Time => read_time(cell)?.to_rfc3339_opts(SecondsFormat::Micros, true).into(),
-        ColumnType::Texts => read_texts(cell).map(Value::from).collect(),
-        _ => std::str::from_utf8(cell).ok()?.into(),
-    })
-}
-
-fn add(projection: &mut Projection, ty: &'static Type, name: &str) -> usize {
-    projection.add(&ty.columns[ty.column(name).unwrap_or_default()])
-}
-
-/// How much the index should hold.
-pub async fn count_indexed(session: &Session) -> Result<u64> {
-    let (id, _) = evidence_type();
-    let rows = session.rows(&count(&Viewer::admin(), id, None)).await?;
-    Ok(rows.bigint(0, 1).and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
-}
-
-fn evidence_type() -> (TypeId, &'static Type) {
-    let id = graph().type_by_name("Evidence").unwrap_or_default();
-    (id, &graph().types[id])
-}

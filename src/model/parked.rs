@@ -1,4 +1,4 @@
-//! Parked evidence: what the indexer gave up on because the embedder does not take it. The list is the operators'; it
+//! Parked rows: what the indexer gave up on because the embedder does not take it. The list is the operators'; it
 //! belongs to a model, because another one may well take the same text.
 
 use std::collections::HashMap;
@@ -12,10 +12,10 @@ use crate::store::db::sql::{Bind, Sql};
 /// Characters of a reason at most, as the table allows.
 const MAX_REASON: usize = 500;
 
-/// One row of evidence that is given up.
+/// One row that is given up.
 #[derive(Debug, Clone)]
 pub struct Refused {
-    /// The evidence.
+    /// The row.
     pub id: Uuid,
     /// The version that was tried.
     pub version: i32,
@@ -37,7 +37,7 @@ pub struct Parked {
 /// A line of the list, for people.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// The evidence.
+    /// The row.
     pub id: Uuid,
     /// What the embedder said last.
     pub reason: String,
@@ -47,9 +47,8 @@ pub struct Line {
 
 /// Which of these are parked.
 pub async fn of(session: &Session, model: &str, ids: &[Uuid]) -> Result<HashMap<Uuid, Parked>> {
-    let mut sql =
-        of_model("select p.evidence_id, p.evidence_version::int8, p.retry_requested_at is not null", model);
-    sql.push(" and p.evidence_id = any(").bind(Bind::Uuids(ids.to_vec())).push(")");
+    let mut sql = of_model("select p.row_id, p.row_version::int8, p.retry_requested_at is not null", model);
+    sql.push(" and p.row_id = any(").bind(Bind::Uuids(ids.to_vec())).push(")");
     let rows = session.rows(&sql.returning(3)).await?;
     let read = |row: usize| {
         let version = i32::try_from(rows.bigint(row, 1)?).ok()?;
@@ -58,13 +57,13 @@ pub async fn of(session: &Session, model: &str, ids: &[Uuid]) -> Result<HashMap<
     Ok((0..rows.len()).filter_map(read).collect())
 }
 
-/// Parks rows, or notes that they failed again. Those that are gone meanwhile are left out.
+/// Parks rows, or notes that they failed again.
 pub async fn park(session: &Session, model: &str, refused: &[Refused]) -> Result<()> {
     let reason = |text: &str| text.chars().take(MAX_REASON).collect::<String>();
     let mut sql = Sql::default();
     sql.push(
-        "insert into parked_evidence as p (evidence_id, model, evidence_version, reason, attempts) \
-         select e.id, ",
+        "insert into parked_rows as p (row_id, model, row_version, reason, attempts) \
+         select r.id, ",
     );
     sql.bind(Bind::Text(model.to_owned())).push(", r.version, r.reason, r.attempts from unnest(");
     sql.bind(Bind::Uuids(refused.iter().map(|row| row.id).collect())).push(", ");
@@ -72,8 +71,7 @@ pub async fn park(session: &Session, model: &str, refused: &[Refused]) -> Result
     sql.bind(Bind::Texts(refused.iter().map(|row| reason(&row.reason)).collect())).push(", ");
     sql.bind(Bind::Ints(refused.iter().map(|row| row.attempts.into()).collect()));
     sql.push(
-        ") r (id, version, reason, attempts) join evidence e on e.id = r.id \
-         on conflict (evidence_id, model) do update set evidence_version = excluded.evidence_version, \
+        ") r (id, version, reason, attempts) on conflict (row_id, model) do update set row_version = excluded.row_version, \
          reason = excluded.reason, attempts = p.attempts + excluded.attempts, attempted_at = now(), \
          retry_requested_at = null",
     );
@@ -83,16 +81,16 @@ pub async fn park(session: &Session, model: &str, refused: &[Refused]) -> Result
 /// Takes rows from the list: they are indexed, or need not be any more.
 pub async fn unpark(session: &Session, model: &str, ids: &[Uuid]) -> Result<()> {
     let mut sql = of_model("delete", model);
-    sql.push(" and p.evidence_id = any(").bind(Bind::Uuids(ids.to_vec())).push(")");
+    sql.push(" and p.row_id = any(").bind(Bind::Uuids(ids.to_vec())).push(")");
     session.rows(&sql).await.map(drop)
 }
 
 /// How many rows are parked, and some of those that somebody wants to be tried again.
 pub async fn waiting(session: &Session, model: &str, limit: u32) -> Result<(i64, Vec<Uuid>)> {
     let mut sql = Sql::default();
-    sql.push("select (select count(*) from parked_evidence p where p.model = ");
+    sql.push("select (select count(*) from parked_rows p where p.model = ");
     sql.bind(Bind::Text(model.to_owned()));
-    sql.push("), array(select p.evidence_id from parked_evidence p where p.model = ");
+    sql.push("), array(select p.row_id from parked_rows p where p.model = ");
     sql.bind(Bind::Text(model.to_owned()));
     sql.push(" and p.retry_requested_at is not null order by p.retry_requested_at limit ");
     sql.bind(Bind::Int(limit.into())).push(")");
@@ -103,7 +101,7 @@ pub async fn waiting(session: &Session, model: &str, limit: u32) -> Result<(i64,
 /// Wants all rows of a model to be tried again, and says how many there are.
 pub async fn request_retry(session: &Session, model: &str) -> Result<usize> {
     let mut sql = Sql::default();
-    sql.push("update parked_evidence p set retry_requested_at = now() where p.model = ");
+    sql.push("update parked_rows p set retry_requested_at = now() where p.model = ");
     sql.bind(Bind::Text(model.to_owned())).push(" returning true");
     Ok(session.rows(&sql.returning(1)).await?.len())
 }
@@ -118,8 +116,8 @@ pub async fn count_requested(session: &Session, model: &str) -> Result<i64> {
 
 /// The rows that were tried last, the latest first.
 pub async fn list(session: &Session, model: &str, limit: u32) -> Result<Vec<Line>> {
-    let mut sql = of_model("select p.evidence_id, p.reason, p.attempts::int8", model);
-    sql.push(" order by p.attempted_at desc, p.evidence_id limit ").bind(Bind::Int(limit.into()));
+    let mut sql = of_model("select p.row_id, p.reason, p.attempts::int8", model);
+    sql.push(" order by p.attempted_at desc, p.row_id limit ").bind(Bind::Int(limit.into()));
     let rows = session.rows(&sql.returning(3)).await?;
     let read = |row: usize| {
         let reason = rows.text(row, 1)?.to_owned();
@@ -130,6 +128,6 @@ pub async fn list(session: &Session, model: &str, limit: u32) -> Result<Vec<Line
 
 fn of_model(begin: &str, model: &str) -> Sql {
     let mut sql = Sql::default();
-    sql.push(begin).push(" from parked_evidence p where p.model = ").bind(Bind::Text(model.to_owned()));
+    sql.push(begin).push(" from parked_rows p where p.model = ").bind(Bind::Text(model.to_owned()));
     sql
 }

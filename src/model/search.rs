@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::model::cursor::CursorKey;
-use crate::model::entity::camel_case;
-use crate::model::evidence::INDEX_KEYS;
+use crate::model::entity::{Searched, camel_case};
 use crate::model::filter::{Filter, Test};
 use crate::model::graph;
+use crate::model::searched::{ENTITY, INDEX_KEYS};
 use crate::model::select::Scope;
 use crate::model::viewer::Viewer;
 use crate::store::db::sql::{Bind, Sql};
@@ -24,8 +24,6 @@ pub const MAX_SEEN: usize = 1_000;
 const KIND: &[u8] = b"search:";
 /// Rows that the full text ranks at most, of those with every word and of those with any.
 const MAX_RANKED: u32 = 500;
-/// What the full text is: the index in the migrations has the same expression.
-const DOCUMENT: &str = "to_tsvector('english', {t}.title || ' ' || left({t}.content, 100000))";
 
 /// What a cursor of hits belongs to: the arguments of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,18 +58,26 @@ impl Asked {
     }
 }
 
-/// Evidence by PostgreSQL's full text: (id, rank), best first. Rows with all words of the question come before rows
+/// Rows by PostgreSQL's full text: (id, rank), best first. Rows with all words of the question come before rows
 /// with any.
-pub fn full_text(viewer: &Viewer, question: &str, filter: Option<&Filter>, limit: usize) -> Sql {
-    let Some(ty) = graph().type_by_name("Evidence") else { return Sql::default() };
+pub fn full_text(
+    viewer: &Viewer,
+    searched: &Searched,
+    question: &str,
+    filter: Option<&Filter>,
+    limit: usize,
+) -> Sql {
+    let Some(ty) = graph().type_by_name(searched.entity) else { return Sql::default() };
+    // The indexes in the migrations have the same expression.
+    let document = |t: &str| format!("to_tsvector('english', {})", searched.document.replace("{t}", t));
     let mut sql = Sql::default();
-    sql.push("with q as (select w.all, replace(w.all::text, '&', '|')::tsquery as any from plainto_tsquery('english', ");
-    sql.bind(Bind::Text(question.to_owned())).push(") w (all)), f as (");
-    for (n, words) in ["all", "any"].into_iter().enumerate() {
+    sql.push("with q as (select w.every, replace(w.every::text, '&', '|')::tsquery as one from plainto_tsquery('english', ");
+    sql.bind(Bind::Text(question.to_owned())).push(") w (every)), f as (");
+    for (n, words) in ["every", "one"].into_iter().enumerate() {
         let mut scope = Scope::new(viewer);
         let t = scope.alias();
         sql.push(if n == 0 { "(" } else { ") union all (" });
-        sql.push(&format!("select {t}.id, {n} as worse, ts_rank_cd({}, q.any) as rank", document(&t)));
+        sql.push(&format!("select {t}.id, {n} as worse, ts_rank_cd({}, q.one) as rank", document(&t)));
         // The table comes last, so that its condition can name the question.
         sql.push(&format!(" from q cross join lateral (select {t}.*"));
         scope.write_table(ty, &t, &mut sql);
@@ -87,10 +93,6 @@ pub fn full_text(viewer: &Viewer, question: &str, filter: Option<&Filter>, limit
     );
     sql.bind(Bind::Int(i64::try_from(limit).unwrap_or(i64::MAX)));
     sql.returning(2)
-}
-
-fn document(t: &str) -> String {
-    DOCUMENT.replace("{t}", t)
 }
 
 /// By what hits are counted, with the column of each as text.
@@ -141,11 +143,19 @@ pub fn chains_of(viewer: &Viewer) -> Sql {
     sql.returning(2)
 }
 
-/// The part of a filter that the index can answer, with the viewer's projects: every row that fits the filter fits this,
-/// and PostgreSQL sorts out the rest.
-pub fn pushed_down(viewer: &Viewer, filter: Option<&Filter>) -> Option<Pushed> {
-    let projects = viewer.project_ids().map(|ids| Pushed::ids_in("project_id", ids));
-    Pushed::both(projects, filter.and_then(|filter| push(filter).map(|(pushed, _)| pushed)))
+/// What the viewer may see of an entity in the index, as far as that can tell.
+pub fn in_sight(viewer: &Viewer, searched: &Searched) -> Pushed {
+    let of_entity = Pushed::In(ENTITY, vec![searched.entity.to_owned()]);
+    let projects = viewer.project_ids().filter(|_| searched.of_projects);
+    Pushed::All(
+        std::iter::once(of_entity).chain(projects.map(|ids| Pushed::ids_in("project_id", ids))).collect(),
+    )
+}
+
+/// The part of a filter that the index can answer: every row that fits the filter fits this, and PostgreSQL sorts out
+/// the rest.
+pub fn pushed_down(filter: &Filter) -> Option<Pushed> {
+    push(filter).map(|(pushed, _)| pushed)
 }
 
 /// What the index has of a column: the key of its payload.

@@ -13,6 +13,7 @@ pub mod edge;
 mod filter;
 pub mod qdrant;
 mod rank;
+mod rarity;
 mod stages;
 mod words;
 
@@ -52,7 +53,7 @@ const DENSE: &str = "dense";
 /// The vector of the words.
 const BM25: &str = "bm25";
 /// How points are laid out. Raised when that changes, so that an index of another layout is refused.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// How many near points an engine keeps in mind while it walks its graph, which it builds beyond about 6,700 vectors.
 /// Its own default, 100, missed 2 of 500 true neighbours among 10,000 points; this missed none, in up to twice the time.
 const GRAPH_CANDIDATES: usize = 256;
@@ -117,7 +118,9 @@ pub struct Question {
     pub dense: Option<Vec<f32>>,
     /// Those that these words fit best make the list `sparse`.
     pub sparse: Option<Sparse>,
-    /// Only such points.
+    /// Only such points; words are weighed by how rare they are among these.
+    pub scope: Option<Filter>,
+    /// And of these only such points.
     pub filter: Option<Filter>,
     /// At most so many hits in each list; up to [`WINDOW_MAX`].
     pub limit: usize,
@@ -279,13 +282,17 @@ impl Vectors {
     }
 
     /// Answers questions, in their order: one request to the store for all of them, and few more if hundreds of equal
-    /// scores stand where a list ends.
+    /// scores stand where a list ends, or if words have not been counted lately.
     pub async fn ask(&self, questions: Vec<Question>) -> Result<Vec<Answer>> {
         stages::answer(self, questions).await
     }
 
     async fn lists(&self, asks: Vec<stages::Ask>) -> Result<Vec<stages::List>> {
         with_store!(self, store => store.lists(asks).await)
+    }
+
+    async fn weigh(&self, questions: &mut [Question]) -> Result<()> {
+        with_store!(self, store => store.rarity().weigh(self, questions).await)
     }
 
     fn dimension(&self) -> Result<usize> {

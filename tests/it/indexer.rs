@@ -286,8 +286,7 @@ async fn a_row_that_the_embedder_does_not_take_is_parked() {
     script.insert(30, insert(bad, REFUSED));
     script.insert(77, insert(worse, &format!("{REFUSED} either")));
     execute(url, &format!("begin; {}; commit", script.join(";"))).await;
-    let parked =
-        "select evidence_id, model, evidence_version, reason, attempts from parked_evidence order by 5, 1";
+    let parked = "select row_id, model, row_version, reason, attempts from parked_rows order by 5, 1";
     let count = async |wanted: usize, rows: usize| {
         let begun = Instant::now();
         while texts(url, parked).await.len() != wanted || index(&gateway.vectors).await.unwrap().len() != rows
@@ -322,7 +321,7 @@ async fn a_row_that_the_embedder_does_not_take_is_parked() {
     execute(url, &format!("delete from evidence where id = '{worse}'")).await;
     count(0, 102).await;
     let (_, said, _) = world.command(&["doctor"]).await;
-    assert!(said.contains("ok    parked evidence: none"), "{said}");
+    assert!(said.contains("ok    parked rows: none"), "{said}");
     agree(url, &gateway.vectors).await;
 }
 
@@ -348,6 +347,6 @@ async fn what_is_down_is_waited_for() {
     world.server.as_mut().unwrap().restart().await;
     agree(&url, &gateway.vectors).await;
     assert_eq!(table(&url).await.len(), 7);
-    assert_eq!(column(&url, "select count(*) from parked_evidence").await, ["0"]);
+    assert_eq!(column(&url, "select count(*) from parked_rows").await, ["0"]);
     assert!(metric(&gateway.url, "indexer_failures_total").await > 0.0);
 }

@@ -12,6 +12,7 @@ use crate::harness::{Database, Gateway, column, execute, member, secret};
 
 mod features;
 mod questions;
+mod stores;
 
 use questions::QUESTIONS;
 
@@ -22,7 +23,7 @@ fn part() -> String {
         "update evidence set deleted_at = now() where task_id is null or task_id not in (select id from tasks \
          where external_id in ({}) union (select id from tasks order by id limit 70))",
         known.join(", ")
-    )
+    ) + "; update tasks set deleted_at = now() where id not in (select task_id from evidence where deleted_at is null)"
 }
 
 const SEARCH: &str = "query($query: String!, $first: Int, $filter: EvidenceFilter, $mode: SearchMode) { \
@@ -36,7 +37,9 @@ async fn a_question_finds_its_advisory_with_all_that_belongs_to_it() {
     let database = Database::sample().await;
     execute(&database.url, &part()).await;
     let dir = tempfile::tempdir().unwrap();
-    let gateway = indexed(&database, dir.path()).await;
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/.evidence-gateway/models");
+    std::os::unix::fs::symlink(models, dir.path().join("models")).unwrap();
+    let gateway = indexed(&database, dir.path(), &["--embedder", "minilm"]).await;
 
     let before = gateway.statements().await;
     let hits = search(&gateway, json!({"query": QUESTION, "first": 3, "mode": "SEMANTIC"})).await;
@@ -111,18 +114,22 @@ async fn search(gateway: &Gateway, variables: Value) -> Vec<Value> {
 }
 
 /// A gateway that has indexed all there is.
-async fn indexed(database: &Database, dir: &Path) -> Gateway {
-    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/.evidence-gateway/models");
-    std::os::unix::fs::symlink(models, dir.join("models")).unwrap();
-    let settings = ["--embedder", "minilm", "--data-dir", dir.to_str().unwrap()];
+async fn indexed(database: &Database, dir: &Path, settings: &[&str]) -> Gateway {
+    let settings = [settings, &["--data-dir", dir.to_str().unwrap()]].concat();
     let gateway = Gateway::start(&database.url, &settings, Access::Tokens(secret())).await;
     let gateway = gateway.keeping(&Viewer::admin());
-    let rows = &column(&database.url, "select count(*) from evidence where deleted_at is null").await[0];
-    let rows: i64 = rows.parse().unwrap();
+    wait_until_indexed(&gateway, database).await;
+    gateway
+}
+
+async fn wait_until_indexed(gateway: &Gateway, database: &Database) {
+    let count = |table: &str| format!("(select count(*) from {table} where deleted_at is null)");
+    let all = format!("select {}", ["evidence", "tasks", "agents"].map(|table| count(table)).join(" + "));
+    let rows: i64 = column(&database.url, &all).await[0].parse().unwrap();
     for _ in 0..600 {
         let state: Value = gateway.get("/health/ready").await.json().await.unwrap();
         if state["stores"]["vectors"]["indexed"] == rows {
-            return gateway;
+            return;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

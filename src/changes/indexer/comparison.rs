@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::writer::LOOK;
 use crate::error::Result;
-use crate::model::evidence::read_indexed;
+use crate::model::searched::read_indexed;
 use crate::store::db::Session;
 use crate::store::vectors::Vectors;
 

@@ -11,15 +11,13 @@ use super::embedding::embed;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::change::{Change, Op};
-use crate::model::evidence::{Document, read_documents, read_standing};
 use crate::model::parked::{self, Parked, Refused};
+use crate::model::searched::{Document, is_searched, read_documents, read_standing};
 use crate::store::db::Session;
 use crate::store::embedder::Embedder;
 use crate::store::vectors::{DIGEST, Point, Vectors, Words};
 use crate::telemetry::IndexerMetrics;
 
-/// The table that is indexed, as the change log names it.
-pub const EVIDENCE: &str = "evidence";
 /// Rows looked at in one piece of work.
 pub const LOOK: usize = 256;
 /// Rows written at once: small, so that a stop never waits long.
@@ -79,15 +77,15 @@ pub struct Touched {
     pub ids: Vec<Uuid>,
     /// Those of them that were inserted.
     pub inserted: HashSet<Uuid>,
-    /// All rows of the table are gone.
+    /// All rows of a table are gone.
     pub truncated: bool,
 }
 
 impl Touched {
-    /// Of the changes of evidence among these.
+    /// Of the changes of searched entities among these.
     pub fn by<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Self {
         let (mut touched, mut seen) = (Self::default(), HashSet::new());
-        for change in changes.into_iter().filter(|change| change.entity == EVIDENCE) {
+        for change in changes.into_iter().filter(|change| is_searched(&change.entity)) {
             touched.truncated |= change.op == Op::Truncate;
             let Some(id) = change.id else { continue };
             if seen.insert(id) {

@@ -14,7 +14,7 @@ use async_graphql_value::Value as Literal;
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 use crate::graphql::arguments::MAX_LIST;
-use crate::graphql::search::plan::GROUP_HITS;
+use crate::graphql::search::plan::{GROUP_HITS, RELATED};
 use crate::model::aggregate::DEFAULT_GROUPS;
 use crate::model::entity::{RelationKind, TypeId};
 use crate::model::graph;
@@ -81,6 +81,7 @@ impl Place {
             _ if name == "Query" => Self::Root,
             _ if name == "Mutation" => Self::Mutation,
             _ if name == "SearchEvidenceGroup" => Self::Group,
+            _ if name == "EvidenceHit" => Self::of_type("SearchEvidenceEdge"),
             Some(ty) => Self::Object(ty),
             None => {
                 wrapped().and_then(|name| graph().type_by_name(name)).map_or(Self::Other, Self::Connection)
@@ -276,10 +277,10 @@ impl<'a> Measure<'a> {
                 return Ok(Children { place: Place::Object(aggregate.totals), many: 1, extra: HEAVY });
             }
         }
+        if let Some((ty, _)) = graph().searched().find(|(_, searched)| searched.field == name) {
+            return self.page(field, ty, HEAVY);
+        }
         Ok(match name {
-            "searchEvidence" => {
-                return self.page(field, graph().type_by_name("Evidence").unwrap_or_default(), HEAVY);
-            }
             "viewer" => Children::one(Place::of_type("Viewer")),
             "nodes" => {
                 let ids = self.value(field, "ids", |value| match value {
@@ -318,6 +319,11 @@ impl<'a> Measure<'a> {
             RelationKind::One { .. } => Ok(Children::one(place)),
             RelationKind::Many { .. } => self.page(field, relation.target, 0),
             RelationKind::Lineage => Ok(Children { place, many: MAX_STEPS.into(), extra: HEAVY }),
+            RelationKind::Hits { .. } => {
+                let hits = self.page(field, relation.target, HEAVY)?;
+                let many = self.number(field, "first").unwrap_or_else(|| RELATED.into()).max(1);
+                Ok(Children { many, ..hits })
+            }
             RelationKind::Groups => {
                 let first = self.number(field, "first").unwrap_or_else(|| DEFAULT_GROUPS.into());
                 Ok(Children { place, many: first.max(1), extra: 0 })

@@ -10,7 +10,7 @@ use crate::graphql::filter::read_filter;
 use crate::graphql::plan::{ConnectionField, ConnectionPlan, EdgeField, Planner, RelationPlan, Shape, Slot};
 use crate::graphql::search::snippet::{DEFAULT_LENGTH, MAX_LENGTH};
 use crate::model::cursor::CursorKey;
-use crate::model::entity::TypeId;
+use crate::model::entity::{Column, Searched, TypeId};
 use crate::model::filter::{Filter, Test};
 use crate::model::graph;
 use crate::model::page::{DEFAULT_PAGE_SIZE, Page};
@@ -26,6 +26,8 @@ const MAX_VECTOR: usize = 4_096;
 const MAX_EXAMPLES: usize = 20;
 /// Hits of a group unless the client says otherwise, and at most.
 pub(crate) const GROUP_HITS: (u32, u32) = (3, 20);
+/// Hits of a row unless the client says otherwise.
+pub(crate) const RELATED: u32 = 10;
 /// Characters of an answer that a budget may allow.
 const BUDGET: std::ops::RangeInclusive<u32> = 200..=1_000_000;
 
@@ -42,7 +44,12 @@ pub(crate) enum Mode {
 pub(crate) enum Wanted {
     Text(String),
     Vector(Vec<f32>),
-    Examples { like: Vec<Uuid>, unlike: Vec<Uuid> },
+    Examples {
+        like: Vec<Uuid>,
+        unlike: Vec<Uuid>,
+    },
+    /// Like the row that it is asked of.
+    Owner,
 }
 
 /// What hits of a group share.
@@ -54,6 +61,8 @@ pub(crate) enum GroupBy {
 
 /// A search as the client wants it.
 pub(crate) struct Question {
+    /// Among what.
+    pub(crate) searched: &'static Searched,
     pub(crate) wanted: Wanted,
     pub(crate) mode: Mode,
     /// The client's filter and domains.
@@ -83,6 +92,8 @@ pub(crate) struct SearchPlan {
     pub(crate) groups: Option<(usize, Vec<RelationPlan>)>,
     /// The cell of the task, if hits are grouped by it.
     pub(crate) task: Option<usize>,
+    /// The column and the cell in which hits have the id of the row that they are asked of.
+    pub(crate) owner: Option<(&'static Column, usize)>,
 }
 
 /// A field of what a search says besides rows.
@@ -103,13 +114,18 @@ pub(crate) enum SearchField {
 }
 
 impl Planner<'_> {
-    /// Plans `searchEvidence`.
-    pub(crate) fn search(&self, selected: &Selected<'_>) -> Result<Shape> {
-        let ty = graph().type_by_name("Evidence").unwrap_or_default();
-        let question = self.question(ty, selected)?;
+    /// Plans the search of an entity.
+    pub(crate) fn search(
+        &self,
+        ty: TypeId,
+        searched: &'static Searched,
+        selected: &Selected<'_>,
+    ) -> Result<Shape> {
+        let wanted = self.wanted(searched, selected)?;
+        let question = self.question(ty, searched, wanted, DEFAULT_PAGE_SIZE, selected)?;
         let page = Page { filter: question.filter.clone(), ..Page::first(self.max_page_size, Vec::new()) };
-        let names = ("SearchEvidenceConnection".to_owned(), "SearchEvidenceEdge".to_owned());
-        let mut connection = self.connection_of(names.0, names.1, ty, page, selected);
+        let [name, edge_name] = ["Connection", "Edge"].map(|kind| format!("Search{}{kind}", searched.entity));
+        let mut connection = self.connection_of(name, edge_name, ty, page, selected);
         // Hits have cursors of their own.
         let wants_cursor = connection.cursor.take().is_some();
         let mut plan = connection.search.take().unwrap_or_default();
@@ -129,9 +145,34 @@ impl Planner<'_> {
         Ok(Shape::Search { question: Box::new(question), sql, connection })
     }
 
-    fn question(&self, ty: TypeId, selected: &Selected<'_>) -> Result<Question> {
+    /// Plans the best hits of each row of a level: those whose `owner` it is, or those like it.
+    pub(crate) fn hits(&self, ty: TypeId, owner: Option<usize>, selected: &Selected<'_>) -> Result<Shape> {
+        let missing = || Error::internal("hits of an entity that is not searched");
+        let searched =
+            graph().types[ty].table.as_ref().and_then(|table| table.searched).ok_or_else(missing)?;
+        let wanted = if owner.is_some() { self.wanted(searched, selected)? } else { Wanted::Owner };
+        let question = self.question(ty, searched, wanted, RELATED, selected)?;
+        let page = Page { filter: question.filter.clone(), ..Page::first(self.max_page_size, Vec::new()) };
+        let mut connection = ConnectionPlan::new(String::new(), format!("{}Hit", searched.entity), page);
+        let fields = self.edges(ty, selected, &mut connection, &mut false);
+        if let Some(owner) = owner {
+            let column = &graph().types[ty].columns[owner];
+            let cell = connection.projection.add(column);
+            connection.search.get_or_insert_default().owner = Some((column, cell));
+        }
+        let sql = by_ids(self.viewer, ty, &connection.projection, connection.page.filter.as_ref());
+        Ok(Shape::Hits { question: Box::new(question), sql, connection, fields })
+    }
+
+    fn question(
+        &self,
+        ty: TypeId,
+        searched: &'static Searched,
+        wanted: Wanted,
+        default_size: u32,
+        selected: &Selected<'_>,
+    ) -> Result<Question> {
         let argument = |name: &str| self.argument(selected, name);
-        let wanted = self.wanted(selected)?;
         let mode = match argument("mode").and_then(read_name).as_deref() {
             Some("SEMANTIC") => Mode::Semantic,
             Some("LEXICAL") => Mode::Lexical,
@@ -152,7 +193,7 @@ impl Planner<'_> {
         }
         let number = |name: &str, max| argument(name).map(|value| read_size(value, name, max)).transpose();
         let size =
-            number("first", self.max_page_size)?.unwrap_or_else(|| DEFAULT_PAGE_SIZE.min(self.max_page_size));
+            number("first", self.max_page_size)?.unwrap_or_else(|| default_size.min(self.max_page_size));
         let budget = number("budget", *BUDGET.end())?;
         if budget.is_some_and(|budget| !BUDGET.contains(&budget)) {
             return Err(Error::bad_input(
@@ -163,9 +204,9 @@ impl Planner<'_> {
         let group_by = argument("groupBy").and_then(read_name);
         let group_by = group_by.map(|name| if name == "TASK" { GroupBy::Task } else { GroupBy::Chain });
         // Everything that decides which hits come, and in which order.
-        let asked = ["query", "vector", "like", "unlike", "mode", "filter", "domains", "diversity"];
+        let asked = [searched.argument, "vector", "like", "unlike", "mode", "filter", "domains", "diversity"];
         let asked = asked.map(|name| argument(name).map_or_else(String::new, |value| value.to_string()));
-        let asked = Asked::new(&asked.join("\u{0}"));
+        let asked = Asked::new(&format!("{}\u{0}{}", searched.field, asked.join("\u{0}")));
         if budget.is_some() && group_by.is_some() {
             return Err(Error::bad_input("budget", "cannot be given with groupBy"));
         }
@@ -177,6 +218,7 @@ impl Planner<'_> {
             return Err(Error::bad_input("after", "cannot be given with groupBy: groups have no pages"));
         }
         Ok(Question {
+            searched,
             wanted,
             mode,
             filter: (!filters.is_empty()).then_some(Filter::And(filters)),
@@ -190,7 +232,7 @@ impl Planner<'_> {
         })
     }
 
-    fn wanted(&self, selected: &Selected<'_>) -> Result<Wanted> {
+    fn wanted(&self, searched: &'static Searched, selected: &Selected<'_>) -> Result<Wanted> {
         let argument = |name: &str| self.argument(selected, name);
         let examples = |name: &str| {
             let ids = argument(name).map(items).unwrap_or_default();
@@ -203,12 +245,12 @@ impl Planner<'_> {
                 .collect::<Result<Vec<_>>>()
         };
         let unlike = examples("unlike")?;
-        let wanted = match (argument("query"), argument("vector"), argument("like")) {
+        let wanted = match (argument(searched.argument), argument("vector"), argument("like")) {
             (Some(query), None, None) => {
-                let query = read_text(query, "query")?;
+                let query = read_text(query, searched.argument)?;
                 if query.trim().is_empty() || query.chars().count() > MAX_QUERY {
                     let text = format!("must have between 1 and {MAX_QUERY} characters");
-                    return Err(Error::bad_input("query", text));
+                    return Err(Error::bad_input(searched.argument, text));
                 }
                 Wanted::Text(query)
             }
@@ -323,12 +365,14 @@ impl Planner<'_> {
         };
         let meta = &graph().types[ty];
         let mut cell = |name: &str| plan.projection.add(&meta.columns[meta.column(name).unwrap_or_default()]);
-        let cells = (cell("title"), cell("content"));
+        let text =
+            meta.table.as_ref().and_then(|table| table.searched).map_or(["id"; 2], |searched| searched.text);
+        let [title, body] = text.map(&mut cell);
         let length =
             self.argument(field, "length").and_then(|value| read_size(value, "length", MAX_LENGTH).ok());
         let length = usize::try_from(length.unwrap_or(DEFAULT_LENGTH)).unwrap_or(usize::MAX);
         let search = plan.search.get_or_insert_default();
-        search.text = Some(cells);
+        search.text = Some((title, body));
         search.snippet = search.snippet.max(if matches!(value, EdgeField::Snippet) { length } else { 0 });
         value
     }

@@ -14,6 +14,7 @@ mod generations;
 mod shard;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use super::rarity::Rarity;
 use super::stages::{Ask, List};
 use super::{Facet, Filter, Layout, Point};
 use crate::error::{Error, Result};
@@ -40,6 +42,7 @@ const LOG_FILES_MAX: usize = 4;
 pub struct Edge {
     state: Arc<State>,
     layout: Layout,
+    rarity: Rarity,
     /// Searches at one time: each is busy with a core of its own.
     searches: Semaphore,
 }
@@ -101,7 +104,7 @@ impl Edge {
         });
         let state = Arc::new(state.await.map_err(Error::internal)??);
         let searches = Semaphore::new(thread::available_parallelism().map_or(1, usize::from));
-        Ok(Self { state, layout, searches })
+        Ok(Self { state, layout, rarity: Rarity::default(), searches })
     }
 
     /// See [`super::Vectors::publish`].
@@ -138,6 +141,10 @@ impl Edge {
 
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    pub(super) fn rarity(&self) -> &Rarity {
+        &self.rarity
     }
 
     /// See [`super::Vectors::upsert`].
@@ -298,6 +305,20 @@ impl State {
         change(&folder)?;
         *open = Some(Open { shard: folder.reopen_shard()?, folder, number });
         Ok(())
+    }
+}
+
+impl Drop for State {
+    /// The engine flushes while it is dropped, and panics if it cannot, as when its folder is gone. In the middle of
+    /// another panic, such as that of the flush before it, this would be the end of the process.
+    fn drop(&mut self) {
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Open { shard, folder, .. }) = open else { return };
+        if thread::panicking() || !folder.is_there() {
+            std::mem::forget(shard);
+        } else if catch_unwind(AssertUnwindSafe(|| drop(shard))).is_err() {
+            tracing::warn!("the vector index was not flushed when it was closed");
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use qdrant_client::qdrant::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::rarity::Rarity;
 use super::stages::{Ask, List};
 use super::{
     BOOKMARK, BOOKMARK_ID, DELETED_AT, DENSE, DIGEST, FACET_VALUES_MAX, Facet, Filter, Layout, NEVER, Point,
@@ -44,6 +45,7 @@ pub struct Qdrant {
     client: Client,
     collection: Collection,
     layout: Layout,
+    rarity: Rarity,
     quantized: bool,
     /// Whether the collection was found to be there and of this layout, since it was last in doubt.
     ready: AtomicBool,
@@ -70,7 +72,8 @@ impl Qdrant {
     fn new(settings: &VectorSettings, collection: Collection, layout: Layout) -> Result<Self> {
         let quantized = settings.qdrant_quantization != Quantization::None;
         let client = Client::new(settings)?;
-        Ok(Self { client, collection, layout, quantized, ready: AtomicBool::new(false) })
+        let rarity = Rarity::default();
+        Ok(Self { client, collection, layout, rarity, quantized, ready: AtomicBool::new(false) })
     }
 
     /// See [`super::Vectors::publish`].
@@ -85,6 +88,10 @@ impl Qdrant {
 
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    pub(super) fn rarity(&self) -> &Rarity {
+        &self.rarity
     }
 
     /// See [`super::Vectors::shared_name`].

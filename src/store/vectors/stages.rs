@@ -40,7 +40,8 @@ struct Pending {
 }
 
 /// Answers questions by asking for all lists at once, and again for those that ended among equals.
-pub(super) async fn answer(vectors: &Vectors, questions: Vec<Question>) -> Result<Vec<Answer>> {
+pub(super) async fn answer(vectors: &Vectors, mut questions: Vec<Question>) -> Result<Vec<Answer>> {
+    vectors.weigh(&mut questions).await?;
     let dimension = vectors.dimension()?;
     let mut answers = vec![Answer::default(); questions.len()];
     let mut pending = Vec::new();
@@ -68,14 +69,14 @@ pub(super) async fn answer(vectors: &Vectors, questions: Vec<Question>) -> Resul
 }
 
 fn asks(index: usize, question: Question, dimension: usize) -> Result<Vec<Pending>> {
-    let Question { dense, sparse, filter, limit, exact, with_vectors } = question;
+    let Question { dense, sparse, scope, filter, limit, exact, with_vectors } = question;
     if let Some(vector) = &dense {
         check(vector, dimension).map_err(|text| Error::bad_input("vector", text))?;
     }
     if limit > WINDOW_MAX {
         return Err(Error::bad_input("first", format!("a search goes no deeper than {WINDOW_MAX} hits")));
     }
-    let filter = match filter.map_or(Reduced::Everything, Filter::reduced) {
+    let filter = match Filter::both(scope, filter).map_or(Reduced::Everything, Filter::reduced) {
         Reduced::Everything => None,
         Reduced::Nothing => return Ok(Vec::new()),
         Reduced::Some(filter) => Some(filter),

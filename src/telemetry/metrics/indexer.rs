@@ -9,11 +9,11 @@ use super::{add, gauge, opts};
 pub struct IndexerMetrics {
     /// Whether this process keeps the index: 1 in one process of all that share it.
     pub active: IntGauge,
-    /// Rows of evidence that the index has.
+    /// Rows that the index has.
     pub rows: IntGauge,
-    /// Rows of evidence that were found to be missing or old, and are not written yet.
+    /// Rows that were found to be missing or old, and are not written yet.
     pub pending: IntGauge,
-    /// Changes of evidence that the log has and the index has not, about.
+    /// Changes of searched rows that the log has and the index has not, about.
     pub lag_changes: IntGauge,
     /// Seconds since the oldest of them that is known.
     pub lag: Gauge,
@@ -32,11 +32,11 @@ impl IndexerMetrics {
         let count = |name, help| add(all, gauge(name, help));
         Ok(Self {
             active: count("indexer_active", "Whether this process keeps the vector index.")?,
-            rows: count("index_rows", "Rows of evidence in the vector index.")?,
-            pending: count("index_pending_rows", "Rows of evidence still to be indexed.")?,
-            lag_changes: count("indexer_lag_changes", "Changes of evidence that are not in the index.")?,
+            rows: count("index_rows", "Rows in the vector index.")?,
+            pending: count("index_pending_rows", "Rows still to be indexed.")?,
+            lag_changes: count("indexer_lag_changes", "Changes of searched rows that are not in the index.")?,
             lag: add(all, Gauge::with_opts(lag))?,
-            parked: count("index_parked_rows", "Rows of evidence that the embedder does not take.")?,
+            parked: count("index_parked_rows", "Rows that the embedder does not take.")?,
             failures: add(all, IntCounter::with_opts(failures))?,
             written: add(all, IntCounterVec::new(written, &["kind"]))?,
         })

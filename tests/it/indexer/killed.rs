@@ -24,7 +24,7 @@ async fn open(world: &World) -> Vectors {
     let layout = evidence_gateway::store::vectors::Layout {
         model: "a-model".to_owned(),
         dimension: crate::embedder::api::DIMENSION,
-        keys: evidence_gateway::model::evidence::INDEX_KEYS,
+        keys: evidence_gateway::model::searched::INDEX_KEYS,
     };
     Vectors::open(&config.vectors, &config.vectors_dir(), layout).await.unwrap()
 }

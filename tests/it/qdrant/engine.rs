@@ -13,7 +13,7 @@ use qdrant_client::qdrant::{self as api, facet_value, query, vectors_config};
 use qdrant_edge::{
     AcornSearchParams, ConditionalInsertOperation, CountRequest, CreateIndex, Distance, EdgeConfig,
     EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, FacetRequest, FacetValue, FieldIndexOperations,
-    Modifier, NamedQuery, OperationError, PayloadFieldSchema, PayloadSchemaParams, PayloadSchemaType,
+    NamedQuery, OperationError, PayloadFieldSchema, PayloadSchemaParams, PayloadSchemaType,
     PayloadSelectorInclude, PointInsertOperations, PointOperations, QueryEnum, Record, ScrollRequest,
     SearchParams, SearchRequest, UpdateOperation, UuidIndexParams, WithPayloadInterface, WithVector,
 };
@@ -80,9 +80,8 @@ impl Engine {
             config = config.vector(name, EdgeVectorParams::builder(size, Distance::Cosine).build());
         }
         for (name, params) in made.sparse_vectors_config.clone().unwrap().map {
-            assert_eq!(params.modifier(), api::Modifier::Idf);
-            config =
-                config.sparse_vector(name, EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build());
+            assert_eq!(params.modifier(), api::Modifier::None);
+            config = config.sparse_vector(name, EdgeSparseVectorParams::builder().build());
         }
         let dir = tempfile::tempdir().unwrap();
         let shard = EdgeShard::new(dir.path(), config.build()).map_err(failed)?;

@@ -15,6 +15,7 @@ pub(super) async fn all(gateway: &Gateway, database: &Database) {
     facets(gateway).await;
     examples(gateway).await;
     budget(gateway).await;
+    others(gateway).await;
     refusals(gateway).await;
     degraded(database).await;
 }
@@ -199,6 +200,50 @@ async fn budget(gateway: &Gateway) {
     assert_eq!(found["nodes"].as_array().unwrap().len(), 1);
 }
 
+/// Tasks and agents are found like evidence, each by its own words.
+async fn others(gateway: &Gateway) {
+    let selection =
+        "edges { score dense lexical snippet cursor node { id title status } } pageInfo { hasNextPage }";
+    let document = format!(
+        "{{ it: searchTasks(query: \"{QUESTION}\", first: 3, filter: {{priority: {{gte: 1}}}}) {{ {selection} }} }}"
+    );
+    let found = gateway.ask(&document).await;
+    let best = &found["it"]["edges"][0];
+    assert_eq!(
+        best["node"]["title"],
+        "Triage RUSTSEC-2022-0103: Incorrect signature verification on gzip-compressed install images"
+    );
+    assert!(!best["dense"].is_null() && !best["lexical"].is_null(), "{best}");
+    let next = format!(
+        "{{ searchTasks(query: \"{QUESTION}\", first: 3, filter: {{priority: {{gte: 1}}}}, after: {}) {{ nodes {{ id }} }} }}",
+        found["it"]["edges"][2]["cursor"]
+    );
+    let seen: Vec<_> = (0..3).map(|n| &found["it"]["edges"][n]["node"]["id"]).collect();
+    let next = ids(&gateway.ask(&next).await["searchTasks"]["nodes"]);
+    assert!(next.len() == 3 && next.iter().all(|id| !seen.iter().any(|seen| *seen == id.as_str())));
+    let completed = format!(
+        "{{ searchTasks(query: \"{QUESTION}\", filter: {{status: {{eq: COMPLETED}}}}) {{ nodes {{ status }} }} }}"
+    );
+    let completed = gateway.ask(&completed).await["searchTasks"]["nodes"].take();
+    assert!(completed.as_array().unwrap().iter().all(|task| task["status"] == "COMPLETED"), "{completed}");
+    let nobody = gateway.viewed_by(&crate::harness::member(None, &[]));
+    let document = "{ searchTasks(query: \"memory\") { nodes { id } } \
+        searchAgents(capability: \"who checks code for soundness\", first: 2) { nodes { name } degraded } }";
+    let found = nobody.ask(document).await;
+    assert_eq!(found["searchTasks"]["nodes"], json!([]));
+    // The registry is for everyone.
+    assert_eq!(
+        found["searchAgents"],
+        json!({"nodes": [{"name": "reviewer"}, found["searchAgents"]["nodes"][1]], "degraded": null})
+    );
+    let (code, text) = gateway.error("{ searchAgents(capability: \" \") { nodes { id } } }", json!({})).await;
+    assert_eq!(
+        (code.as_str(), text.contains("2,000") || text.contains("2000")),
+        ("BAD_USER_INPUT", true),
+        "{text}"
+    );
+}
+
 async fn refusals(gateway: &Gateway) {
     for (arguments, field) in [
         ("", "query"),
@@ -248,4 +293,15 @@ async fn degraded(database: &Database) {
         assert_eq!(answer.body["extensions"]["warnings"][0]["code"], "DEGRADED", "{}", answer.text);
     }
     assert_eq!(gateway.error(document, json!({"mode": "SEMANTIC"})).await.0, "UNAVAILABLE");
+    // The graph goes on: only what needs the index has an error, or other hits.
+    let document = "{ tasks(first: 3, filter: {externalId: {eq: \"RUSTSEC-2022-0103\"}}) { nodes { externalId \
+        evidenceFor(query: \"signature verification\", first: 2) { lexical node { task { externalId } } } \
+        evidences(first: 1) { nodes { title similar { score } } } } } }";
+    let answer = gateway.request(document, json!({})).await;
+    let task = &answer.body["data"]["tasks"]["nodes"][0];
+    assert_eq!(task["evidenceFor"][0]["node"]["task"]["externalId"], task["externalId"], "{}", answer.text);
+    let evidence = &task["evidences"]["nodes"][0];
+    assert!(evidence["title"].is_string() && evidence["similar"].is_null(), "{}", answer.text);
+    assert_eq!(answer.body["errors"].as_array().unwrap().len(), 1, "{}", answer.text);
+    assert_eq!(answer.body["errors"][0]["extensions"]["code"], "UNAVAILABLE");
 }

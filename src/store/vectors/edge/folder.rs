@@ -10,9 +10,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use qdrant_edge::{
-    Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, Modifier, WalOptions,
-};
+use qdrant_edge::{Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, WalOptions};
 use serde::{Deserialize, Serialize};
 
 use super::super::{BM25, DENSE, FORMAT, Layout};
@@ -151,12 +149,17 @@ impl Folder {
 
     fn config(&self) -> EdgeConfig {
         let dense = EdgeVectorParams::builder(self.layout.dimension, Distance::Cosine).build();
-        let bm25 = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
+        let bm25 = EdgeSparseVectorParams::builder().build();
         EdgeConfig::builder()
             .vector(DENSE, dense)
             .sparse_vector(BM25, bm25)
             .wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() })
             .build()
+    }
+
+    /// Whether nobody deleted it.
+    pub(super) fn is_there(&self) -> bool {
+        self.shard_path().is_dir()
     }
 
     fn shard_path(&self) -> PathBuf {

@@ -7,8 +7,8 @@ use qdrant_client::qdrant::payload_index_params::IndexParams;
 use qdrant_client::qdrant::quantization_config::Quantization as QuantizationConfig;
 use qdrant_client::qdrant::{
     BinaryQuantization, CreateAlias, CreateCollection, CreateFieldIndexCollection, Distance, FieldType,
-    Modifier, PayloadIndexParams, QuantizationType, ScalarQuantization, SparseVectorConfig,
-    SparseVectorParams, UuidIndexParams, VectorParams, VectorParamsMap, VectorsConfig, vectors_config,
+    PayloadIndexParams, QuantizationType, ScalarQuantization, SparseVectorConfig, SparseVectorParams,
+    UuidIndexParams, VectorParams, VectorParamsMap, VectorsConfig, vectors_config,
 };
 use serde_json::{Map, Value, json};
 use tonic::Code as Status;
@@ -164,8 +164,8 @@ impl Collection {
             quantization_config: self.quantized().map(Into::into),
             ..VectorParams::default()
         };
-        let bm25 =
-            SparseVectorParams { modifier: Some(Modifier::Idf.into()), ..SparseVectorParams::default() };
+        // How rare words are is weighed in the question.
+        let bm25 = SparseVectorParams::default();
         let map = VectorParamsMap { map: [(DENSE.to_owned(), dense)].into() };
         CreateCollection {
             collection_name: name.to_owned(),
