@@ -295,9 +295,13 @@ fn spread(values: &mut [f64]) -> String {
 struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> f32 {
+    fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1_u64 << 24) as f32 - 0.5
+        self.0 >> 40
+    }
+
+    fn next(&mut self) -> f32 {
+        self.bits() as f32 / (1_u64 << 24) as f32 - 0.5
     }
 
     fn vector(&mut self) -> Vec<f32> {
@@ -305,7 +309,7 @@ impl Random {
     }
 
     fn near(&mut self, subjects: &[Vec<f32>]) -> Vec<f32> {
-        let subject = &subjects[((self.next() + 0.5) * subjects.len() as f32) as usize % subjects.len()];
+        let subject = &subjects[usize::try_from(self.bits()).unwrap() % subjects.len()];
         let noise = self.vector();
         let vector: Vec<f32> =
             subject.iter().zip(&noise).map(|(subject, noise)| subject + 0.9 * noise).collect();

@@ -124,7 +124,7 @@ async fn indexed(database: &Database, dir: &Path, settings: &[&str]) -> Gateway 
 
 async fn wait_until_indexed(gateway: &Gateway, database: &Database) {
     let count = |table: &str| format!("(select count(*) from {table} where deleted_at is null)");
-    let all = format!("select {}", ["evidence", "tasks", "agents"].map(|table| count(table)).join(" + "));
+    let all = format!("select {}", ["evidence", "tasks", "agents"].map(count).join(" + "));
     let rows: i64 = column(&database.url, &all).await[0].parse().unwrap();
     for _ in 0..600 {
         let state: Value = gateway.get("/health/ready").await.json().await.unwrap();

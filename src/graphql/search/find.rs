@@ -45,6 +45,12 @@ pub(super) struct Best {
     pub(super) ranked: Vec<Ranked>,
 }
 
+/// Hits to be confirmed, and whose they must be.
+struct List {
+    owner: Option<(usize, Uuid)>,
+    ranked: Vec<Ranked>,
+}
+
 /// A search under way.
 pub(super) struct Search<'a> {
     loaders: &'a Loaders,
@@ -96,7 +102,7 @@ impl<'a> Search<'a> {
                 }
                 let (ranked, all) = self.ranked(answer, &seen, size);
                 best[*target].ranked = all;
-                lists.push((targets[*target].owner, ranked));
+                lists.push(List { owner: targets[*target].owner, ranked });
             }
             let confirmed = self.confirm(&lists, size).await?;
             for (target, hits) in pending.iter().zip(confirmed) {
@@ -133,11 +139,7 @@ impl<'a> Search<'a> {
 
     /// The first hits of each list that PostgreSQL confirms, in their order. Rows are read by one statement for all
     /// lists, unless many hits are dropped.
-    async fn confirm(
-        &mut self,
-        lists: &[(Option<(usize, Uuid)>, Vec<Ranked>)],
-        size: usize,
-    ) -> Result<Vec<Vec<Ranked>>> {
+    async fn confirm(&mut self, lists: &[List], size: usize) -> Result<Vec<Vec<Ranked>>> {
         let mut chunk = size + SPARE;
         let mut looked_at = chunk;
         loop {
@@ -145,7 +147,7 @@ impl<'a> Search<'a> {
                 lists.iter().map(|list| self.shown(list, looked_at, size)).collect();
             let mut unknown: Vec<Uuid> = Vec::new();
             let mut more = false;
-            for ((_, list), hits) in lists.iter().zip(&confirmed) {
+            for (List { ranked: list, .. }, hits) in lists.iter().zip(&confirmed) {
                 if hits.len() < size {
                     unknown.extend(list.iter().take(looked_at).map(|hit| hit.id));
                     more |= looked_at < list.len();
@@ -171,17 +173,12 @@ impl<'a> Search<'a> {
     }
 
     /// The first of a list that are known to be shown.
-    fn shown(
-        &self,
-        (owner, list): &(Option<(usize, Uuid)>, Vec<Ranked>),
-        looked_at: usize,
-        size: usize,
-    ) -> Vec<Ranked> {
+    fn shown(&self, list: &List, looked_at: usize, size: usize) -> Vec<Ranked> {
         let is_shown = |hit: &&Ranked| match self.rows.get(&hit.id) {
-            Some(Some(row)) => owner.is_none_or(|(cell, id)| row.uuid(cell) == Some(id)),
+            Some(Some(row)) => list.owner.is_none_or(|(cell, id)| row.uuid(cell) == Some(id)),
             _ => false,
         };
-        list.iter().take(looked_at).filter(is_shown).take(size).copied().collect()
+        list.ranked.iter().take(looked_at).filter(is_shown).take(size).copied().collect()
     }
 
     /// Asks the index, or PostgreSQL's own full text while the index is away.
