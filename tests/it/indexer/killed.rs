@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Duration, Instant, PROJECT, Process, World, agree, differences, execute, index, insert, metric, table,
-    vectors_are_right,
+    vectors_are_right, wrong_vector,
 };
 use crate::harness::config;
 use crate::qdrant::TestQdrant;
@@ -162,13 +162,14 @@ async fn all_are_killed(mut world: World) {
             let vectors = open(&world).await;
             let differences = differences(&table(&url).await, &index(&vectors).await.unwrap());
             attempts += 1;
-            if differences.is_empty() {
+            // A row that was deleted and made anew has its old version again: only its vector tells.
+            if differences.is_empty() && wrong_vector(&url, &vectors).await.is_none() {
                 println!("agreed at look {attempts}");
                 break vectors;
             }
             let ids: Vec<_> = differences.iter().map(|it| it.0).collect();
             let versions = vectors.versions(&ids).await.unwrap();
-            assert!(attempts < 4, "{differences:?} {versions:?}");
+            assert!(attempts < 15, "{differences:?} {versions:?}");
             drop(vectors);
             processes.push(world.process());
         }
