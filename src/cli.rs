@@ -14,6 +14,7 @@ pub mod serve;
 pub mod changes;
 pub mod import;
 pub mod migrate;
+pub mod reindex;
 
 pub mod doctor;
 pub mod keys;
@@ -40,6 +41,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Import rows from a JSON Lines file, the sample, or made-up rows.
     Import(import::command::Import),
+    /// Make a new vector index beside the present one, which serves meanwhile, and put it in its place.
+    Reindex(reindex::Reindex),
     /// Print what was written to the database, by whomever, one JSON object a line.
     Changes(changes::Changes),
     /// Print the GraphQL schema.
@@ -61,6 +64,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Serve => serve::run(cli.config).await,
         Command::Migrate(migrate) => migrate.run(&cli.config).await,
         Command::Import(import) => import.run(&cli.config).await,
+        Command::Reindex(reindex) => reindex.run(&cli.config).await,
         Command::Changes(changes) => changes.run(&cli.config).await,
         Command::Schema(schema) => schema.run(),
         Command::Doctor => doctor::run(&cli.config).await,
@@ -86,7 +90,7 @@ pub fn describe(error: &clap::Error) -> Option<String> {
     let same = |arg: &&clap::Arg| arg.get_long().is_some_and(|name| flag.strip_prefix("--") == Some(name));
     let variable = settings.get_arguments().find(same).and_then(clap::Arg::get_env);
     let variable = variable.map(|name| format!(" ({})", name.display())).unwrap_or_default();
-    let value = if flag.contains("secret") || flag.contains("url") {
+    let value = if ["secret", "url", "key"].iter().any(|private| flag.contains(private)) {
         "what it is".to_owned()
     } else {
         format!("{:?}", text(ContextKind::InvalidValue)?)

@@ -3,6 +3,7 @@
 use crate::model::entity::{
     Declaration, Enum,
     RelationDeclaration::{Many, One},
+    Searched,
 };
 
 /// Whether an agent takes work.
@@ -22,6 +23,15 @@ pub(super) static AGENT: Declaration = Declaration {
     group_by: &["status", "type", "agent_version"],
     group_by_day: &["registered_at"],
     measures: &["last_heartbeat_at", "registered_at"],
+    searched: Some(&Searched {
+        entity: "Agent",
+        field: "searchAgents",
+        argument: "capability",
+        text: ["name", "description"],
+        document: "{t}.name || ' ' || {t}.type || ' ' || array_to_string({t}.capabilities, ' ') || ' ' || \
+                   coalesce({t}.description, '')",
+        of_projects: false,
+    }),
     // The registry is the platform's telephone book: every viewer may read it. What agents did is per project.
     ..Declaration::new("Agent", "agents", "agent", "agents", "true")
 };

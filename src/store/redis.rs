@@ -1,5 +1,5 @@
-//! Redis: messages between processes. It is never needed: without it, or while it is down, everything is answered as
-//! before, and no request waits for it longer than half a second.
+//! Redis: messages between processes, and values that they share for a while. It is never needed: without it, or
+//! while it is down, everything is answered as before, and no request waits for it longer than half a second.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncTypedCommands, Client, RedisError};
+use redis::{AsyncTypedCommands, Client, Cmd, FromRedisValue, RedisError, cmd};
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
+use crate::store::gate::Gate;
 
 /// For connecting and for an answer.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// Between attempts to connect again at most.
 const MAX_DELAY: Duration = Duration::from_secs(2);
-/// What the names of channels begin with.
+/// How long nobody waits for values of a server that did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What the names of channels and keys begin with.
 const PREFIX: &str = "evidence-gateway:";
 
 /// A Redis server, or none. Cheap to clone.
@@ -34,6 +37,7 @@ pub struct Node {
     client: Client,
     connection: ConnectionManager,
     down: AtomicBool,
+    values: Gate,
 }
 
 impl fmt::Debug for Redis {
@@ -57,7 +61,12 @@ impl Redis {
             .set_number_of_retries(1)
             .set_max_delay(MAX_DELAY);
         let connection = ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(wrong)?;
-        Ok(Self::Node(Arc::new(Node { client, connection, down: AtomicBool::new(false) })))
+        Ok(Self::Node(Arc::new(Node {
+            client,
+            connection,
+            down: AtomicBool::new(false),
+            values: Gate::default(),
+        })))
     }
 
     /// Whether there is one, up or down.
@@ -71,6 +80,39 @@ impl Redis {
         let mut connection = node.connection.clone();
         let sent = timeout(TIMEOUT, connection.publish(format!("{PREFIX}{channel}"), "")).await;
         node.told(sent.map_err(Error::internal).and_then(|sent| sent.map_err(Error::internal)).map(drop))
+    }
+
+    /// Whether it answers.
+    pub async fn ping(&self) -> Result<()> {
+        let Self::Node(node) = self else { return Ok(()) };
+        node.ask(&cmd("PING")).await
+    }
+
+    /// The value of this key. None also while the server is down.
+    pub async fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.value(cmd("GET").arg(format!("{PREFIX}{key}"))).await.flatten()
+    }
+
+    /// Keeps a value for this long, if the server is up.
+    pub async fn set(&self, key: &str, value: &[u8], lifetime: Duration) {
+        let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        let mut set = cmd("SET");
+        self.value::<()>(set.arg(format!("{PREFIX}{key}")).arg(value).arg("PX").arg(lifetime)).await;
+    }
+
+    /// What a command about a value answers; while the server is down, nothing and at once.
+    async fn value<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
+        let Self::Node(node) = self else { return None };
+        if !node.values.pass(TIMEOUT) {
+            return None;
+        }
+        let answer = node.ask(command).await;
+        if answer.is_ok() {
+            node.values.open()
+        } else {
+            node.values.shut(PAUSE)
+        }
+        answer.ok()
     }
 
     /// Listens on a channel and calls for every message, and once when it begins to listen; returns when the
@@ -94,6 +136,12 @@ impl Redis {
 }
 
 impl Node {
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+        let mut connection = self.connection.clone();
+        let answer = timeout(TIMEOUT, command.query_async(&mut connection)).await;
+        self.told(answer.map_err(Error::internal).and_then(|answer| answer.map_err(Error::internal)))
+    }
+
     /// Logs once when the server goes and once when it is back.
     fn told<T>(&self, result: Result<T>) -> Result<T> {
         let down = result.is_err();
