@@ -30,7 +30,8 @@ pub(crate) fn snippet(text: &str, matches: &[Range<usize>], length: usize) -> St
         // A few words before the first one, so that it can be understood.
         let start = matches[first].start;
         let lead = back(text, start, length / 6);
-        text[lead..start].find(char::is_whitespace).map_or(lead, |space| lead + space + 1)
+        let space = text[lead..start].char_indices().find(|(_, letter)| letter.is_whitespace());
+        space.map_or(lead, |(place, letter)| lead + place + letter.len_utf8())
     });
     let from = if from < length / 6 { 0 } else { from };
     let to = forward(text, from, length);
