@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::changes::follower::Follower;
 use crate::changes::tail::Batch;
 use crate::error::{Code, Error, Result};
-use crate::model::change::{Place, count_after, now};
+use crate::model::change::{Change, Place, Snapshot, count_after, now};
 use crate::model::parked;
 use crate::model::searched::{is_searched, tables};
 use crate::store::db::lock::SessionLock;
@@ -56,7 +56,7 @@ pub async fn run(app: App) {
     if !app.searcher.embedder.is_on() || !app.searcher.vectors.is_on() {
         return;
     }
-    let mut trouble = Trouble::default();
+    let mut trouble = Trouble { was_killed: app.searcher.vectors.was_killed(), ..Trouble::default() };
     loop {
         let Err(error) = lead(&app, &mut trouble).await;
         app.metrics.indexer.active.set(0);
@@ -73,6 +73,8 @@ pub async fn run(app: App) {
 #[derive(Default)]
 struct Trouble {
     pause: Option<Duration>,
+    /// The index may have parts of what a process wrote that was killed.
+    was_killed: bool,
 }
 
 impl Trouble {
@@ -94,9 +96,10 @@ impl Trouble {
 async fn lead(app: &App, trouble: &mut Trouble) -> Result<Infallible> {
     let lock = take_lock(app, trouble).await?;
     app.metrics.indexer.active.set(1);
-    let mut indexer = Indexer::open(app, lock).await?;
+    let mut indexer = Indexer::open(app, lock, trouble.was_killed).await?;
     loop {
         indexer.once().await?;
+        trouble.was_killed = indexer.suspect.is_some();
         trouble.over();
     }
 }
@@ -135,6 +138,8 @@ struct Indexer<'a> {
     bookmark: Bookmark,
     /// Whether the follower's place is worth saving soon.
     unsaved: bool,
+    /// What was committed by then may be in the index in part: it is written anew, as far as it is not before the place.
+    suspect: Option<Snapshot>,
     saved: Instant,
     checked: Instant,
     optimized: Instant,
@@ -144,7 +149,7 @@ struct Indexer<'a> {
 }
 
 impl<'a> Indexer<'a> {
-    async fn open(app: &'a App, lock: Option<SessionLock>) -> Result<Self> {
+    async fn open(app: &'a App, lock: Option<SessionLock>, was_killed: bool) -> Result<Self> {
         app.searcher.vectors.refresh().await?;
         show_size(app).await?;
         let text = app.searcher.vectors.bookmark().await?;
@@ -154,6 +159,7 @@ impl<'a> Indexer<'a> {
             None => Place::after(Arc::new(now(&app.db.session()).await?)),
         };
         let is_known = found.is_some();
+        let suspect = if was_killed { Some(now(&app.db.session()).await?) } else { None };
         let bookmark = found.map_or_else(Bookmark::unfinished, |(bookmark, _)| bookmark);
         let mut writer = Writer::new(app);
         // Nobody knows in what order the index was left.
@@ -167,6 +173,7 @@ impl<'a> Indexer<'a> {
             follower,
             bookmark,
             unsaved: false,
+            suspect,
             saved: now,
             checked: now,
             optimized: now,
@@ -205,7 +212,9 @@ impl<'a> Indexer<'a> {
     }
 
     async fn index(&mut self, batch: &Batch) -> Result<()> {
-        let touched = Touched::by(&batch.changes);
+        let suspect = self.suspect.as_ref();
+        let is_suspect = |change: &Change| suspect.is_some_and(|suspect| suspect.sees(change.xid));
+        let touched = Touched::by(&batch.changes, is_suspect);
         let first = batch.changes.iter().find(|change| is_searched(&change.entity));
         let Some(first) = first else { return Ok(()) };
         if touched.truncated {
@@ -213,7 +222,7 @@ impl<'a> Indexer<'a> {
         }
         self.behind = Some((first.at, first.seq - 1));
         self.show_lag();
-        self.bring(&touched.ids, Reborn::These(&touched.inserted)).await?;
+        self.bring(&touched.ids, Reborn::These(&touched.reborn)).await?;
         self.unsaved = true;
         self.behind = None;
         Ok(())
@@ -271,6 +280,8 @@ impl<'a> Indexer<'a> {
             self.bookmark = next;
             self.app.searcher.vectors.flush().await?;
         }
+        // Places within a set are before its end.
+        self.suspect = self.suspect.take().filter(|suspect| !self.follower.place().since.covers(suspect));
         (self.unsaved, self.saved) = (false, Instant::now());
         Ok(())
     }

@@ -139,13 +139,13 @@ impl Rebuild {
             let slice = read(&self.session, &place, None, PAGE).await?;
             // Somebody may write all the time: the rest is the running indexer's.
             let is_now = slice.changes.len() < PAGE && !slice.is_partial();
-            let touched = Touched::by(&slice.changes);
+            let touched = Touched::by(&slice.changes, |_| false);
             if touched.truncated {
                 place = self.fill(0).await?;
                 continue;
             }
             for part in touched.ids.chunks(LOOK) {
-                let reborn = Reborn::These(&touched.inserted);
+                let reborn = Reborn::These(&touched.reborn);
                 for step in self.writer.look(part, reborn).await?.chunks(STEP) {
                     self.writer.step(step).await?;
                 }
