@@ -39,6 +39,8 @@ pub struct Writer {
     pub source: Option<Vectors>,
     /// Try also what is parked.
     pub insists: bool,
+    /// A vector of the index may be of another text than the index says.
+    pub distrusts: bool,
     /// Rows written since this was last set to zero.
     pub written: usize,
 }
@@ -127,7 +129,18 @@ impl Writer {
         metrics: IndexerMetrics,
     ) -> Self {
         let flushed = Instant::now();
-        Self { session, embedder, words, vectors, metrics, flushed, source: None, insists: false, written: 0 }
+        Self {
+            session,
+            embedder,
+            words,
+            vectors,
+            metrics,
+            flushed,
+            source: None,
+            insists: false,
+            distrusts: false,
+            written: 0,
+        }
     }
 
     /// Deletes those of some rows that are gone, and says which others the index lacks.
@@ -237,8 +250,8 @@ impl Writer {
         documents: &[Document],
         digests: &[String],
     ) -> Result<HashMap<Uuid, Vec<f32>>> {
-        let there: Vec<Uuid> =
-            due.iter().filter(|due| due.is_there && !due.is_other).map(|due| due.id).collect();
+        let trusted = |due: &&Due| due.is_there && !(due.is_other && self.distrusts);
+        let there: Vec<Uuid> = due.iter().filter(trusted).map(|due| due.id).collect();
         let mut found = HashMap::new();
         if !there.is_empty() {
             found = self.vectors.digests(&there).await?;
