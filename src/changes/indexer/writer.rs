@@ -313,7 +313,16 @@ impl Writer {
         self.vectors.upsert(points.clone()).await?;
         let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
         let have = self.vectors.versions(&ids).await?;
-        let missing = |point: &Point| have.get(&point.id).is_none_or(|version| *version < point.version);
+        // A write of another life that was on its way, of a process that was killed, may have come in between under the
+        // same version; only what it was made of tells.
+        let digests = if former.is_empty() { HashMap::new() } else { self.vectors.digests(&former).await? };
+        let is_other = |point: &Point| {
+            let digest = point.payload.get(DIGEST).and_then(|digest| digest.as_str());
+            digests.get(&point.id).is_some_and(|(made_of, _)| Some(made_of.as_str()) != digest)
+        };
+        let missing = |point: &Point| {
+            is_other(point) || have.get(&point.id).is_none_or(|version| *version < point.version)
+        };
         let mut missing: Vec<Point> = points.into_iter().filter(missing).collect();
         if missing.is_empty() {
             return Ok(());
