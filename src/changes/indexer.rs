@@ -18,11 +18,12 @@ use crate::app::App;
 use crate::changes::follower::Follower;
 use crate::changes::tail::Batch;
 use crate::error::{Code, Error, Result};
-use crate::model::change::{Place, count_after, now};
+use crate::model::change::{Change, Place, Snapshot, count_after, now};
 use crate::model::parked;
 use crate::model::searched::{is_searched, tables};
+use crate::store::db::Session;
 use crate::store::db::lock::SessionLock;
-use bookmark::Bookmark;
+use bookmark::{Bookmark, Found};
 use comparison::Comparison;
 use writer::{Due, LOOK, Reborn, STEP, Touched, Writer};
 
@@ -56,7 +57,7 @@ pub async fn run(app: App) {
     if !app.searcher.embedder.is_on() || !app.searcher.vectors.is_on() {
         return;
     }
-    let mut trouble = Trouble::default();
+    let mut trouble = Trouble { was_killed: app.searcher.vectors.was_killed(), ..Trouble::default() };
     loop {
         let Err(error) = lead(&app, &mut trouble).await;
         app.metrics.indexer.active.set(0);
@@ -73,6 +74,8 @@ pub async fn run(app: App) {
 #[derive(Default)]
 struct Trouble {
     pause: Option<Duration>,
+    /// The index may have parts of what a process wrote that was killed.
+    was_killed: bool,
 }
 
 impl Trouble {
@@ -94,9 +97,10 @@ impl Trouble {
 async fn lead(app: &App, trouble: &mut Trouble) -> Result<Infallible> {
     let lock = take_lock(app, trouble).await?;
     app.metrics.indexer.active.set(1);
-    let mut indexer = Indexer::open(app, lock).await?;
+    let mut indexer = Indexer::open(app, lock, trouble.was_killed).await?;
     loop {
         indexer.once().await?;
+        trouble.was_killed = indexer.suspect.is_some();
         trouble.over();
     }
 }
@@ -135,6 +139,8 @@ struct Indexer<'a> {
     bookmark: Bookmark,
     /// Whether the follower's place is worth saving soon.
     unsaved: bool,
+    /// What was committed by then may be in the index in part: it is written anew, as far as it is not before the place.
+    suspect: Option<Snapshot>,
     saved: Instant,
     checked: Instant,
     optimized: Instant,
@@ -144,37 +150,38 @@ struct Indexer<'a> {
 }
 
 impl<'a> Indexer<'a> {
-    async fn open(app: &'a App, lock: Option<SessionLock>) -> Result<Self> {
+    async fn open(app: &'a App, lock: Option<SessionLock>, was_killed: bool) -> Result<Self> {
         app.searcher.vectors.refresh().await?;
         show_size(app).await?;
+        let session = app.db.session();
+        let suspect = if was_killed { Some(now(&session).await?) } else { None };
         let text = app.searcher.vectors.bookmark().await?;
-        let found = text.as_deref().and_then(Bookmark::read);
-        let place = match &found {
-            Some((_, place)) => place.clone(),
-            None => Place::after(Arc::new(now(&app.db.session()).await?)),
+        let found = match text.as_deref().and_then(Bookmark::read) {
+            Some(found) => found,
+            None => begin(app, &session).await?,
         };
-        let is_known = found.is_some();
-        let bookmark = found.map_or_else(Bookmark::unfinished, |(bookmark, _)| bookmark);
         let mut writer = Writer::new(app);
         // Nobody knows in what order the index was left.
         writer.written = OPTIMIZE.0;
         let now = Instant::now();
-        let follower = app.changes.follow(place);
+        writer.distrusts = was_killed;
         let mut indexer = Self {
             app,
             lock,
             writer,
-            follower,
-            bookmark,
+            follower: app.changes.follow(found.place),
+            bookmark: found.bookmark,
             unsaved: false,
+            suspect,
             saved: now,
             checked: now,
             optimized: now,
             purged: None,
             behind: None,
         };
-        if !is_known {
+        if !found.is_finished {
             indexer.compare().await?;
+            indexer.save().await?;
         }
         Ok(indexer)
     }
@@ -205,15 +212,17 @@ impl<'a> Indexer<'a> {
     }
 
     async fn index(&mut self, batch: &Batch) -> Result<()> {
-        let touched = Touched::by(&batch.changes);
+        let suspect = self.suspect.as_ref();
+        let is_suspect = |change: &Change| suspect.is_some_and(|suspect| suspect.sees(change.xid));
+        let touched = Touched::by(&batch.changes, is_suspect);
         let first = batch.changes.iter().find(|change| is_searched(&change.entity));
         let Some(first) = first else { return Ok(()) };
         if touched.truncated {
-            return self.compare().await;
+            self.compare().await?;
         }
         self.behind = Some((first.at, first.seq - 1));
         self.show_lag();
-        self.bring(&touched.ids, Reborn::These(&touched.inserted)).await?;
+        self.bring(&touched.ids, Reborn::These(&touched.reborn)).await?;
         self.unsaved = true;
         self.behind = None;
         Ok(())
@@ -239,23 +248,17 @@ impl<'a> Indexer<'a> {
         Ok(())
     }
 
-    /// Compares all rows with the index, and goes on from the moment when that began.
+    /// Compares all rows with the index. What was changed after the place is still to be followed: a row that was
+    /// deleted and made again may have the same version.
     async fn compare(&mut self) -> Result<()> {
-        let session = self.app.db.session();
-        let vectors = &self.app.searcher.vectors;
         self.behind = Some((Utc::now(), i64::MAX));
-        let place = Place::after(Arc::new(now(&session).await?));
-        self.bookmark = Bookmark::unfinished();
-        vectors.set_bookmark(self.bookmark.text()).await?;
-        let mut comparison = Comparison::new(session, vectors.clone());
+        let mut comparison = Comparison::new(self.app.db.session(), self.app.searcher.vectors.clone());
         let before = self.writer.written;
         while let Some(ids) = comparison.next().await? {
             self.bring(&ids, Reborn::Compared).await?;
         }
-        self.follower = self.app.changes.follow(place);
-        self.save().await?;
         self.behind = None;
-        let (rows, written) = (comparison.passed, self.writer.written - before.min(self.writer.written));
+        let (rows, written) = (comparison.passed, self.writer.written.saturating_sub(before));
         tracing::info!(rows, written, "rows and the vector index were compared");
         Ok(())
     }
@@ -271,6 +274,9 @@ impl<'a> Indexer<'a> {
             self.bookmark = next;
             self.app.searcher.vectors.flush().await?;
         }
+        // Places within a set are before its end.
+        self.suspect = self.suspect.take().filter(|suspect| !self.follower.place().since.covers(suspect));
+        self.writer.distrusts = self.suspect.is_some();
         (self.unsaved, self.saved) = (false, Instant::now());
         Ok(())
     }
@@ -342,6 +348,14 @@ impl<'a> Indexer<'a> {
         self.bring(&wanted, Reborn::Compared).await?;
         self.writer.flush().await
     }
+}
+
+/// Begins with an index that does not say how far it has come, at the end of the log.
+async fn begin(app: &App, session: &Session) -> Result<Found> {
+    let place = Place::after(Arc::new(now(session).await?));
+    let bookmark = Bookmark::unfinished(&place);
+    app.searcher.vectors.set_bookmark(bookmark.text()).await?;
+    Ok(Found { bookmark, place, is_finished: false })
 }
 
 fn replaced() -> Error {

@@ -95,13 +95,20 @@ impl Rebuild {
     async fn run(&mut self) -> Result<()> {
         let begun = Instant::now();
         let total = count_indexed(&self.session).await?;
-        let mut place = self.fill(total).await?;
+        // The place of an earlier attempt: what it wrote may have changed since without a higher version.
+        let found = self.draft.bookmark().await?.as_deref().and_then(Bookmark::read);
+        let mut place = match found {
+            Some(found) => found.place,
+            None => Place::after(Arc::new(now(&self.session).await?)),
+        };
+        let bookmark = Bookmark::unfinished(&place);
+        self.draft.set_bookmark(bookmark.text()).await?;
+        self.fill(total).await?;
         self.writer.flush().await?;
         // What is slow comes before the log is caught up with.
         self.draft.optimize().await?;
         place = self.catch_up(place).await?;
-        let bookmark = Bookmark::unfinished().at(&place);
-        self.draft.set_bookmark(bookmark.text()).await?;
+        self.draft.set_bookmark(bookmark.at(&place).text()).await?;
         self.writer.flush().await?;
         let rows = self.draft.count(None).await?;
         self.draft.publish().await?;
@@ -114,9 +121,8 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Writes what the draft lacks, and says where in the log that began.
-    async fn fill(&mut self, total: u64) -> Result<Place> {
-        let place = Place::after(Arc::new(now(&self.session).await?));
+    /// Writes what the draft lacks.
+    async fn fill(&mut self, total: u64) -> Result<()> {
         let mut comparison = Comparison::new(self.session.clone(), self.draft.clone());
         while let Some(ids) = comparison.next().await? {
             for part in ids.chunks(LOOK) {
@@ -130,7 +136,7 @@ impl Rebuild {
             }
             self.reporter.show(comparison.passed, total);
         }
-        Ok(place)
+        Ok(())
     }
 
     /// Writes what was changed since, up to now.
@@ -139,13 +145,12 @@ impl Rebuild {
             let slice = read(&self.session, &place, None, PAGE).await?;
             // Somebody may write all the time: the rest is the running indexer's.
             let is_now = slice.changes.len() < PAGE && !slice.is_partial();
-            let touched = Touched::by(&slice.changes);
+            let touched = Touched::by(&slice.changes, |_| false);
             if touched.truncated {
-                place = self.fill(0).await?;
-                continue;
+                self.fill(0).await?;
             }
             for part in touched.ids.chunks(LOOK) {
-                let reborn = Reborn::These(&touched.inserted);
+                let reborn = Reborn::These(&touched.reborn);
                 for step in self.writer.look(part, reborn).await?.chunks(STEP) {
                     self.writer.step(step).await?;
                 }

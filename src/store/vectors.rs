@@ -237,6 +237,16 @@ impl Vectors {
         }
     }
 
+    /// Whether the process was killed that had it open before: what was written since the last [`Self::flush`] may be
+    /// there in part, with the version of one write and the vector of another.
+    pub fn was_killed(&self) -> bool {
+        match self {
+            #[cfg(feature = "edge")]
+            Self::Edge(store) => store.was_killed(),
+            _ => false,
+        }
+    }
+
     /// Writes points, each as a whole; a point of which the index has the same or a higher version is left out.
     ///
     /// Searches see them at once; they outlive a crash only after [`Self::flush`].

@@ -246,6 +246,7 @@ async fn what_anybody_writes_arrives() {
         execute(url, &format!("begin; truncate evidence cascade; {}; commit", insert(one, "after all")))
             .await;
         agree(url, vectors).await;
+        vectors_are_right(url, vectors).await;
         execute(url, "truncate evidence cascade").await;
         agree(url, vectors).await;
         assert_eq!(index(vectors).await.unwrap().len(), 0);

@@ -39,6 +39,8 @@ pub struct Writer {
     pub source: Option<Vectors>,
     /// Try also what is parked.
     pub insists: bool,
+    /// A vector of the index may be of another text than the index says.
+    pub distrusts: bool,
     /// Rows written since this was last set to zero.
     pub written: usize,
 }
@@ -47,9 +49,10 @@ pub struct Writer {
 /// version 1, and so does everything after a restore.
 #[derive(Debug, Clone, Copy)]
 pub enum Reborn<'a> {
-    /// These were inserted: whatever the index has of them may be of another life, also under the same version.
+    /// These were inserted, or written by a process that was killed: whatever the index has of them may be of another
+    /// life, or of two writes, also under the right version.
     These(&'a HashSet<Uuid>),
-    /// All rows are compared: who has another version than the table, even a higher one, is of another life.
+    /// All rows are compared: what has a higher version than the table is of another life.
     Compared,
 }
 
@@ -61,11 +64,11 @@ impl Reborn<'_> {
         }
     }
 
-    /// Whether a version of the index that is not right is of another life.
-    fn may_be(&self, id: &Uuid) -> bool {
+    /// Whether nothing that the index has of a row is worth anything.
+    fn is_other(&self, id: &Uuid, indexed: Option<i32>, version: i32) -> bool {
         match self {
             Self::These(ids) => ids.contains(id),
-            Self::Compared => true,
+            Self::Compared => indexed.is_some_and(|indexed| indexed > version),
         }
     }
 }
@@ -75,24 +78,24 @@ impl Reborn<'_> {
 pub struct Touched {
     /// The rows, each once.
     pub ids: Vec<Uuid>,
-    /// Those of them that were inserted.
-    pub inserted: HashSet<Uuid>,
+    /// Those of them of which the index may have something of another life, as [`Reborn::These`].
+    pub reborn: HashSet<Uuid>,
     /// All rows of a table are gone.
     pub truncated: bool,
 }
 
 impl Touched {
-    /// Of the changes of searched entities among these.
-    pub fn by<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Self {
+    /// Of the changes of searched entities among these; of suspect ones the index may have a part.
+    pub fn by(changes: &[Change], is_suspect: impl Fn(&Change) -> bool) -> Self {
         let (mut touched, mut seen) = (Self::default(), HashSet::new());
-        for change in changes.into_iter().filter(|change| is_searched(&change.entity)) {
+        for change in changes.iter().filter(|change| is_searched(&change.entity)) {
             touched.truncated |= change.op == Op::Truncate;
             let Some(id) = change.id else { continue };
             if seen.insert(id) {
                 touched.ids.push(id);
             }
-            if change.op == Op::Insert {
-                touched.inserted.insert(id);
+            if change.op == Op::Insert || is_suspect(change) {
+                touched.reborn.insert(id);
             }
         }
         touched
@@ -105,7 +108,7 @@ pub struct Due {
     id: Uuid,
     /// The index has something of it.
     is_there: bool,
-    /// And that may be of another life.
+    /// And that is worth nothing.
     is_other: bool,
     is_parked: bool,
 }
@@ -126,7 +129,18 @@ impl Writer {
         metrics: IndexerMetrics,
     ) -> Self {
         let flushed = Instant::now();
-        Self { session, embedder, words, vectors, metrics, flushed, source: None, insists: false, written: 0 }
+        Self {
+            session,
+            embedder,
+            words,
+            vectors,
+            metrics,
+            flushed,
+            source: None,
+            insists: false,
+            distrusts: false,
+            written: 0,
+        }
     }
 
     /// Deletes those of some rows that are gone, and says which others the index lacks.
@@ -140,7 +154,7 @@ impl Writer {
             match rows.get(id) {
                 Some(row) if !row.is_deleted => {
                     let is_right = indexed.is_some_and(|it| reborn.is_right(id, it, row.version));
-                    let is_other = indexed.is_some() && reborn.may_be(id);
+                    let is_other = reborn.is_other(id, indexed, row.version);
                     let parked = parked.get(id);
                     if is_right {
                         unneeded.extend(parked.map(|_| *id));
@@ -170,9 +184,8 @@ impl Writer {
         have: &HashMap<Uuid, i32>,
         reborn: Reborn<'_>,
     ) -> Result<()> {
-        let higher = |(id, version): &&(Uuid, i32)| have.get(id).is_some_and(|indexed| indexed > version);
-        let ghosts: Vec<_> =
-            gone.iter().filter(higher).map(|(id, _)| *id).filter(|id| reborn.may_be(id)).collect();
+        let is_other = |(id, version): &&(Uuid, i32)| reborn.is_other(id, have.get(id).copied(), *version);
+        let ghosts: Vec<_> = gone.iter().filter(is_other).map(|(id, _)| *id).collect();
         if !ghosts.is_empty() {
             self.vectors.forget(&ghosts).await?;
         }
@@ -237,7 +250,8 @@ impl Writer {
         documents: &[Document],
         digests: &[String],
     ) -> Result<HashMap<Uuid, Vec<f32>>> {
-        let there: Vec<Uuid> = due.iter().filter(|due| due.is_there).map(|due| due.id).collect();
+        let trusted = |due: &&Due| due.is_there && !(due.is_other && self.distrusts);
+        let there: Vec<Uuid> = due.iter().filter(trusted).map(|due| due.id).collect();
         let mut found = HashMap::new();
         if !there.is_empty() {
             found = self.vectors.digests(&there).await?;
@@ -291,7 +305,8 @@ impl Writer {
         if points.is_empty() {
             return Ok(());
         }
-        let former: Vec<Uuid> = due.iter().filter(|due| due.is_other).map(|due| due.id).collect();
+        let former: Vec<Uuid> =
+            due.iter().filter(|due| due.is_there && due.is_other).map(|due| due.id).collect();
         if !former.is_empty() {
             self.vectors.forget(&former).await?;
         }

@@ -147,6 +147,11 @@ impl Edge {
         &self.rarity
     }
 
+    /// See [`super::Vectors::was_killed`].
+    pub fn was_killed(&self) -> bool {
+        self.state.open().as_ref().is_some_and(|open| open.folder.was_killed())
+    }
+
     /// See [`super::Vectors::upsert`].
     pub async fn upsert(&self, points: Vec<Point>) -> Result<()> {
         self.layout.check(&points)?;
@@ -313,10 +318,11 @@ impl Drop for State {
     /// another panic, such as that of the flush before it, this would be the end of the process.
     fn drop(&mut self) {
         let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Open { shard, folder, .. }) = open else { return };
+        let Some(Open { shard, mut folder, .. }) = open else { return };
         if thread::panicking() || !folder.is_there() {
             std::mem::forget(shard);
         } else if catch_unwind(AssertUnwindSafe(|| drop(shard))).is_err() {
+            folder.keep_mark();
             tracing::warn!("the vector index was not flushed when it was closed");
         }
     }

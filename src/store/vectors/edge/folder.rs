@@ -47,6 +47,8 @@ pub(super) struct Folder {
     layout: Layout,
     /// Whether the mark is ours.
     is_marked: bool,
+    /// Whether it was somebody's who never closed the folder.
+    was_killed: bool,
     /// The lock ends with the file: also when the process is killed.
     _lock: File,
 }
@@ -55,7 +57,13 @@ impl Folder {
     pub(super) fn open(dir: &Path, layout: &Layout, existing: Existing) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|cause| broken(dir, cause))?;
         let lock = lock(dir)?;
-        let folder = Self { dir: dir.to_owned(), layout: layout.clone(), is_marked: false, _lock: lock };
+        let folder = Self {
+            dir: dir.to_owned(),
+            layout: layout.clone(),
+            is_marked: false,
+            was_killed: false,
+            _lock: lock,
+        };
         let there = match existing {
             Existing::Keep => folder.read_made()?,
             Existing::Replace => folder.read_made().ok().flatten().filter(|there| *there == folder.made()),
@@ -83,11 +91,11 @@ impl Folder {
     pub(super) fn open_shard(&mut self) -> Result<EdgeShard> {
         let shard = self.load_shard()?;
         let mark = self.dir.join(IN_USE);
-        let was_killed = mark.exists();
-        if was_killed {
+        self.was_killed = mark.exists();
+        if self.was_killed {
             tracing::info!("the vector index was not closed; its payload keys are indexed anew");
         }
-        shard::ensure_payload_indexes(&shard, &self.layout, was_killed)?;
+        shard::ensure_payload_indexes(&shard, &self.layout, self.was_killed)?;
         shard.flush();
         File::create(mark).map_err(|cause| self.broken(cause))?;
         self.is_marked = true;
@@ -155,6 +163,16 @@ impl Folder {
             .sparse_vector(BM25, bm25)
             .wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() })
             .build()
+    }
+
+    /// Whether the process that had it open before was killed.
+    pub(super) fn was_killed(&self) -> bool {
+        self.was_killed
+    }
+
+    /// Has the next one who opens it take this process for killed.
+    pub(super) fn keep_mark(&mut self) {
+        self.is_marked = false;
     }
 
     /// Whether nobody deleted it.
