@@ -34,6 +34,7 @@ lint: web ## formatting, clippy, documentation
 
 bench: install web ## run the benchmarks and print the table
 	@$(STEP) "bench" cargo bench --no-default-features --bench gateway --bench changes
+	@$(STEP) "bench: searches" cargo bench --bench search
 
 # Without a sanitizer, for which the pinned stable toolchain is enough: unsafe code is forbidden here, and what is
 # looked for are panics, wrong answers and lost time.

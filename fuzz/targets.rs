@@ -22,7 +22,7 @@ use evidence_gateway::model::viewer::{Grant, Holder, Role, Viewer};
 use evidence_gateway::model::write::Origin;
 use evidence_gateway::store::db::Db;
 use evidence_gateway::store::embedder::Embedder;
-use evidence_gateway::store::vectors::Vectors;
+use evidence_gateway::store::vectors::{Vectors, Words};
 use evidence_gateway::telemetry::Metrics;
 use hmac::{Hmac, Mac};
 use serde_json::Value;
@@ -59,7 +59,8 @@ static ROWLESS: LazyLock<Rowless> = LazyLock::new(|| {
     };
     let nowhere = "postgres://nobody@/nothing?host=%2Fnonexistent";
     let db = runtime.block_on(Db::connect(nowhere, &options)).unwrap();
-    let searcher = Searcher { embedder: Embedder::off(), vectors: Vectors::Off };
+    let searcher =
+        Searcher { embedder: Embedder::off(), vectors: Vectors::Off, words: Words::new().unwrap() };
     let metrics = Metrics::new().unwrap().into();
     let graph = Graph::new(searcher, CursorKey::new(b"of the fuzzer"), metrics, limits.clone());
     Rowless { runtime, graph, db, limits }

@@ -7,17 +7,18 @@ use crate::cache::Cache;
 use crate::cache::documents::Documents;
 use crate::cache::key::Keys;
 use crate::changes::tail::Tail;
-use crate::config::{Config, EmbedderKind, Secret};
+use crate::config::{Config, Secret};
 use crate::error::Result;
 use crate::graphql::Graph;
 use crate::graphql::search::Searcher;
 use crate::http::health::Health;
 use crate::http::viewer::{Access, Authenticator};
 use crate::model::cursor::CursorKey;
+use crate::model::searched::INDEX_KEYS;
 use crate::store::db::{Db, PoolState};
 use crate::store::embedder::Embedder;
 use crate::store::redis::Redis;
-use crate::store::vectors::Vectors;
+use crate::store::vectors::{Layout, Vectors, Words};
 use crate::telemetry::{Kind, Metrics};
 
 /// Everything a request needs. All clones are the same: every layer of every request takes one.
@@ -59,26 +60,23 @@ pub struct Wired {
 }
 
 impl App {
-    /// Wires the stores. PostgreSQL may still be down; the model and the index must be there.
+    /// Wires the stores. PostgreSQL and Redis may still be down; the model and the index must be there.
     pub async fn connect(config: Config, database_url: &str, secret: &[u8], access: Access) -> Result<Self> {
         let db = Db::connect(database_url, &config.db_options()).await?;
-        let embedder = match config.embedder {
-            EmbedderKind::Minilm => Embedder::minilm(&config.model_dir())?,
-            EmbedderKind::Off => Embedder::off(),
-        };
+        let metrics = Arc::new(Metrics::new()?);
+        let redis = config.redis_url.as_ref().map(Secret::expose);
+        let redis = redis.map_or(Ok(Redis::Off), Redis::new)?;
+        let embedder = Embedder::open(&config, redis.clone(), metrics.clone()).await?;
         let vectors = if embedder.is_on() {
-            Vectors::open(&config.vectors_dir(), embedder.model(), embedder.dimension()).await?
+            Vectors::open(&config.vectors, &config.vectors_dir(), index_layout(&embedder)).await?
         } else {
             Vectors::Off
         };
-        let searcher = Searcher { embedder, vectors };
-        let metrics = Arc::new(Metrics::new()?);
+        let searcher = Searcher { embedder, vectors, words: Words::new()? };
         watch_pool(&metrics, &db)?;
         let cursors = CursorKey::new(secret);
         let graph = Graph::new(searcher.clone(), cursors.clone(), metrics.clone(), config.limits.clone());
         let access = Authenticator::new(access, &config, db.clone());
-        let redis = config.redis_url.as_ref().map(Secret::expose);
-        let redis = redis.map_or(Ok(Redis::Off), Redis::new)?;
         let changes = Tail::new(&config, database_url, db.clone(), redis.clone());
         changes.count_in(&metrics)?;
         let keys = Keys::new(Graph::sdl(), database_url, secret);
@@ -117,6 +115,11 @@ fn watch_cache(metrics: &Metrics, cache: &Cache) -> Result<()> {
     metrics.pull("cache_bytes", "Bytes of cached answers.", Kind::Gauge, move || of.size().0 as f64)?;
     let of = cache.clone();
     metrics.pull("cache_entries", "Cached answers.", Kind::Gauge, move || of.size().1 as f64)
+}
+
+/// What the index of evidence is made for, with this embedder.
+pub fn index_layout(embedder: &Embedder) -> Layout {
+    Layout { model: embedder.model().to_owned(), dimension: embedder.dimension(), keys: INDEX_KEYS }
 }
 
 /// Name, description, kind and value of a metric of the pool.

@@ -16,6 +16,7 @@ pub mod changes;
 pub mod check;
 pub mod import;
 pub mod migrate;
+pub mod reindex;
 
 pub mod doctor;
 pub mod documents;
@@ -43,6 +44,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Import rows from a JSON Lines file, the sample, or made-up rows.
     Import(import::command::Import),
+    /// Make a new vector index beside the present one, which serves meanwhile, and put it in its place.
+    Reindex(reindex::Reindex),
     /// Print what was written to the database, by whomever, one JSON object a line.
     Changes(changes::Changes),
     /// Hold the response cache against the database's history, with servers of its own.
@@ -72,6 +75,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Serve => serve::run(cli.config).await,
         Command::Migrate(migrate) => migrate.run(&cli.config).await,
         Command::Import(import) => import.run(&cli.config).await,
+        Command::Reindex(reindex) => reindex.run(&cli.config).await,
         Command::Changes(changes) => changes.run(&cli.config).await,
         Command::CheckConsistency(check) => check.run(&cli.config).await,
         Command::Cache(cache) => cache.run(&cli.config).await,
@@ -100,7 +104,7 @@ pub fn describe(error: &clap::Error) -> Option<String> {
     let same = |arg: &&clap::Arg| arg.get_long().is_some_and(|name| flag.strip_prefix("--") == Some(name));
     let variable = settings.get_arguments().find(same).and_then(clap::Arg::get_env);
     let variable = variable.map(|name| format!(" ({})", name.display())).unwrap_or_default();
-    let value = if flag.contains("secret") || flag.contains("url") {
+    let value = if ["secret", "url", "key"].iter().any(|private| flag.contains(private)) {
         "what it is".to_owned()
     } else {
         format!("{:?}", text(ContextKind::InvalidValue)?)

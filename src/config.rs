@@ -11,9 +11,13 @@ use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
 
+pub use embedder::{EmbedderKind, Embedding};
 pub use limits::Limits;
+pub use vectors::{Quantization, VectorSettings};
 
+mod embedder;
 mod limits;
+mod vectors;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Args)]
@@ -60,7 +64,7 @@ pub struct Config {
     pub change_log_retention_s: u32,
 
     /// Redis, as redis://user:password@host:port/database; without it every process of several finds out for itself
-    /// what the others write.
+    /// what the others write and what questions mean.
     #[arg(long, env = "EVIDENCE_GATEWAY_REDIS_URL", hide_env_values = true, global = true)]
     pub redis_url: Option<Secret>,
 
@@ -124,8 +128,12 @@ pub struct Config {
     pub grace_ms: u32,
 
     /// What turns text into vectors.
-    #[arg(long, env = "EVIDENCE_GATEWAY_EMBEDDER", default_value = "minilm", value_parser = read_choice::<EmbedderKind>, global = true)]
-    pub embedder: EmbedderKind,
+    #[command(flatten)]
+    pub embedding: Embedding,
+
+    /// Where the vector index is.
+    #[command(flatten)]
+    pub vectors: VectorSettings,
 
     /// What is logged: a level (error, warn, info, debug, trace) or a filter as in `info,evidence_gateway=debug`.
     #[arg(long, env = "EVIDENCE_GATEWAY_LOG", default_value = "info", global = true)]
@@ -198,15 +206,6 @@ pub struct CacheBounds {
     pub lifetime: Duration,
     /// Do not look whether anything has changed. For the consistency checker, which must notice.
     pub trust_everything: bool,
-}
-
-/// What turns text into vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EmbedderKind {
-    /// all-MiniLM-L6-v2 inside the process, 384 dimensions.
-    Minilm,
-    /// Nothing: semantic search answers UNAVAILABLE.
-    Off,
 }
 
 /// How lines of the log look.

@@ -157,9 +157,16 @@ impl Graph {
             executed,
             codes: errors.iter().map(|error| error.code).collect(),
             written: operation.written.load(Ordering::Relaxed),
-            extensions: serde_json::Map::new(),
+            extensions: warnings(&operation.loaders.warnings()),
         }
     }
+}
+
+/// What an answer says of itself though it has no error.
+fn warnings(texts: &[&'static str]) -> serde_json::Map<String, serde_json::Value> {
+    let warning = |text: &&str| serde_json::json!({"code": "DEGRADED", "message": text});
+    let warnings: Vec<_> = texts.iter().map(warning).collect();
+    (!warnings.is_empty()).then(|| ("warnings".to_owned(), warnings.into())).into_iter().collect()
 }
 
 impl Answer {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use entity::{
     Aggregate, Column, ColumnType, Declaration, Enum, Nested, OrderBy, Relation, RelationDeclaration,
-    RelationKind, Table, Type, TypeId, screaming_case,
+    RelationKind, Searched, Table, Type, TypeId, screaming_case,
 };
 
 use crate::store::db::reads::Hint;
@@ -34,7 +34,10 @@ pub mod tag;
 
 pub mod aggregate;
 pub mod lineage;
+pub mod parked;
 mod reads;
+pub mod search;
+pub mod searched;
 pub mod select;
 
 pub mod mutation;
@@ -93,6 +96,16 @@ impl Graph {
         owner.map_or(Hint::NONE, |(_, ty, _)| ty.hint)
     }
 
+    /// The table of a type.
+    pub fn table_of(&self, name: &str) -> Option<&'static str> {
+        self.entities().find(|(_, ty, _)| ty.name == name).map(|(_, _, table)| table.name)
+    }
+
+    /// The entities that can be searched.
+    pub fn searched(&self) -> impl Iterator<Item = (TypeId, &'static Searched)> {
+        self.entities().filter_map(|(id, _, table)| Some((id, table.searched?)))
+    }
+
     /// Finds a type by its name in the schema.
     pub fn type_by_name(&self, name: &str) -> Option<TypeId> {
         self.types.iter().position(|ty| ty.name == name)
@@ -130,6 +143,11 @@ impl Graph {
                     || self.types[target].table.as_ref().map(|table| table.order.clone()).unwrap_or_default();
                 let order = if order.is_empty() { own() } else { order_by(&self.types[target], order) };
                 Relation { name, doc, target, kind: RelationKind::Many { join, order } }
+            }
+            RelationDeclaration::Hits(name, of, owner, doc) => {
+                let target = target(of);
+                let owner = owner.map(|owner| column(&self.types[target], owner));
+                Relation { name, doc, target, kind: RelationKind::Hits { owner } }
             }
             RelationDeclaration::Lineage(name, of, doc) => {
                 Relation { name, doc, target: target(of), kind: RelationKind::Lineage }
@@ -226,6 +244,7 @@ fn shell(declaration: &Declaration) -> Type {
             soft_delete: declaration.hidden.contains(&"deleted_at"),
             order: order_by(&ty, declaration.order),
             aggregate: None,
+            searched: declaration.searched,
         });
     }
     ty

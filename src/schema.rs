@@ -601,6 +601,28 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// Rows that are not in the vector index because the embedder does not take its text, though it takes others.
+    parked_rows (row_id, model) {
+        /// The row: of any entity that is searched.
+        row_id -> Uuid,
+        /// The model that does not take it.
+        model -> Text,
+        /// The version of the row that was tried last; a higher one is tried by itself.
+        row_version -> Int4,
+        /// What the embedder said last, without the text and without secrets.
+        reason -> Text,
+        /// How often it was tried.
+        attempts -> Int4,
+        /// When it was given up first.
+        parked_at -> Timestamptz,
+        /// When it was tried last.
+        attempted_at -> Timestamptz,
+        /// Since when somebody wants it to be tried again; null if nobody does.
+        retry_requested_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     /// A GraphQL document that clients may run by its hash alone.
     persisted_documents (hash) {
         /// The SHA-256 of the document as 64 hexadecimal digits.
@@ -1015,6 +1037,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     model_capabilities,
     model_endpoints,
     models,
+    parked_rows,
     persisted_documents,
     processed_messages,
     project_members,

@@ -1,14 +1,21 @@
 //! `doctor`: tries everything that the gateway needs and says what is missing, each in one line.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cli::print;
 use crate::config::{Config, EmbedderKind, Secret};
 use crate::error::{Code, Error, Result};
+use crate::model::parked;
 use crate::store::db::Db;
 use crate::store::db::migrations::pending;
-use crate::store::embedder::Embedder;
+use crate::store::embedder::{Embedder, MINILM};
 use crate::store::postgres::find_binaries;
+use crate::store::redis::Redis;
+use crate::telemetry::Metrics;
+
+/// Parked rows that are named.
+const PARKED_SHOWN: u32 = 10;
 
 /// Runs every check; fails if one did.
 pub async fn run(config: &Config) -> Result<()> {
@@ -17,6 +24,7 @@ pub async fn run(config: &Config) -> Result<()> {
         Some(url) => {
             report.line("PostgreSQL", ping(config, url).await)?;
             report.line("migrations", migrated(url).await)?;
+            report.line("parked rows", parked_rows(config, url).await)?;
         }
         None => {
             let text =
@@ -24,6 +32,7 @@ pub async fn run(config: &Config) -> Result<()> {
             report.line("PostgreSQL", find_binaries().map(text))?;
         }
     }
+    report.line("Redis", redis(config).await)?;
     report.line("embedder", embedder(config).await)?;
     let secret = match &config.token_secret {
         Some(_) => "is set".to_owned(),
@@ -48,17 +57,23 @@ impl Report {
                 self.failed += 1;
                 // The operator's own terminal may read the internal half.
                 let cause = error.internal_text().map(|text| format!(" ({text})")).unwrap_or_default();
-                print(&format!("FAIL  {what}: {error}{cause}\n"))
+                let setting = error.field().map(|field| format!("{field} ")).unwrap_or_default();
+                print(&format!("FAIL  {what}: {setting}{error}{cause}\n"))
             }
         }
     }
+}
+
+/// The milliseconds since then, for people.
+fn ms_since(begun: Instant) -> String {
+    format!("{:.1} ms", begun.elapsed().as_secs_f64() * 1_000.0)
 }
 
 async fn ping(config: &Config, url: &str) -> Result<String> {
     let db = Db::connect(url, &config.db_options()).await?;
     let begun = Instant::now();
     let version = db.version().await?;
-    Ok(format!("{version}, first answer after {:.1} ms", begun.elapsed().as_secs_f64() * 1_000.0))
+    Ok(format!("{version}, first answer after {}", ms_since(begun)))
 }
 
 async fn migrated(url: &str) -> Result<String> {
@@ -68,13 +83,52 @@ async fn migrated(url: &str) -> Result<String> {
     }
 }
 
+/// What the indexer gave up on.
+async fn parked_rows(config: &Config, url: &str) -> Result<String> {
+    let db = Db::connect(url, &config.db_options()).await?;
+    let session = db.session();
+    let model = match config.embedding.embedder {
+        EmbedderKind::Off => return Ok("none, as nothing is embedded".to_owned()),
+        EmbedderKind::Http => config.embedding.required_model()?,
+        EmbedderKind::Minilm => MINILM,
+    };
+    let (count, _) = parked::waiting(&session, model, 0).await?;
+    if count == 0 {
+        return Ok("none".to_owned());
+    }
+    let lines = parked::list(&session, model, PARKED_SHOWN).await?;
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|line| format!("\n      {} ({} attempts): {}", line.id, line.attempts, line.reason))
+        .collect();
+    let rows = if count == 1 { "row is" } else { "rows are" };
+    let text = format!(
+        "{count} {rows} not in the index, because {model} does not take the text; `reindex --parked` tries again{}",
+        lines.concat()
+    );
+    Err(Error::new(Code::Conflict, text))
+}
+
+async fn redis(config: &Config) -> Result<String> {
+    let Some(url) = &config.redis_url else {
+        return Ok("no --redis-url; each process keeps what it knows to itself".to_owned());
+    };
+    let redis = Redis::new(url.expose())?;
+    let begun = Instant::now();
+    redis.ping().await.map_err(|error| {
+        let cause = error.internal_text().unwrap_or_default();
+        Error::new(Code::Unavailable, "does not answer; the gateway goes on without it").because(cause)
+    })?;
+    Ok(format!("first answer after {}", ms_since(begun)))
+}
+
 async fn embedder(config: &Config) -> Result<String> {
-    if config.embedder == EmbedderKind::Off {
+    // Only the model itself can say how it is: neither Redis nor a metric has a part in this.
+    let embedder = Embedder::open(config, Redis::Off, Arc::new(Metrics::new()?)).await?;
+    if !embedder.is_on() {
         return Ok("is switched off; searchEvidence answers UNAVAILABLE".to_owned());
     }
-    let embedder = Embedder::minilm(&config.model_dir())?;
     let begun = Instant::now();
     let vector = embedder.embed_query("does it work?").await?;
-    let took_ms = begun.elapsed().as_secs_f64() * 1_000.0;
-    Ok(format!("{}, {} dimensions, {took_ms:.1} ms for a question", embedder.model(), vector.len()))
+    Ok(format!("{}, {} dimensions, {} for a question", embedder.model(), vector.len(), ms_since(begun)))
 }

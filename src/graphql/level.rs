@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::graphql::loaders::{Loaded, Loaders};
 use crate::graphql::plan::{ConnectionPlan, ObjectPlan, RelationPlan, Shape};
-use crate::graphql::search::search;
+use crate::graphql::search::{Found, Question, related, search};
 use crate::store::db::rows::RowRef;
 use crate::store::db::sql::Sql;
 
@@ -38,8 +38,8 @@ pub(crate) enum Child {
 pub(crate) struct Pages {
     pub(crate) pages: Vec<PageRows>,
     pub(crate) rows: Vec<RowRef>,
-    /// The scores of the rows, if they were found by search.
-    pub(crate) scores: Vec<f32>,
+    /// What else a search found.
+    pub(crate) found: Option<Found>,
     /// For each object of the plan what was loaded for the rows.
     pub(crate) objects: Vec<Vec<Child>>,
 }
@@ -82,6 +82,9 @@ async fn resolve_relation(loaders: &Loaders, relation: &RelationPlan, rows: &[Ro
             let rows = vec![row.clone()];
             let children = resolve(loaders, &object.relations, &rows).await;
             Ok(Child::One { places: vec![Some(0)], level: Level { rows, children } })
+        }
+        Shape::Hits { question, sql, connection, .. } => {
+            resolve_hits(loaders, relation.key, (question, sql, connection), rows).await
         }
         Shape::Search { question, sql, connection } => search(loaders, question, sql, connection)
             .await
@@ -172,6 +175,21 @@ pub(crate) fn take_page(connection: &ConnectionPlan, loaded: &Loaded, into: &mut
         (0..len).map(|place| loaded.row(if connection.page.backward { len - 1 - place } else { place })),
     );
     PageRows { start, len, more: loaded.len() > size, count: 0 }
+}
+
+async fn resolve_hits(
+    loaders: &Loaders,
+    key: usize,
+    (question, sql, connection): (&Question, &Sql, &ConnectionPlan),
+    parents: &[RowRef],
+) -> Result<Child, Error> {
+    let (keys, places) = distinct_keys(parents, key);
+    let pages = if keys.is_empty() {
+        Pages::default()
+    } else {
+        related(loaders, question, sql, connection, &keys).await?
+    };
+    Ok(Child::Many { places: places.into_iter().flatten().collect(), pages })
 }
 
 async fn resolve_list(

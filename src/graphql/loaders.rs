@@ -93,11 +93,26 @@ pub(crate) struct Loaders {
     pub(crate) searcher: Searcher,
     metrics: Arc<Metrics>,
     loaders: Mutex<HashMap<Sql, RowLoader>>,
+    /// What the client should know of the answer besides errors.
+    warnings: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Loaders {
     pub(crate) fn new(viewer: Viewer, session: Session, searcher: Searcher, metrics: Arc<Metrics>) -> Self {
-        Self { viewer, session, searcher, metrics, loaders: Mutex::default() }
+        Self { viewer, session, searcher, metrics, loaders: Mutex::default(), warnings: Arc::default() }
+    }
+
+    /// Has the answer say this, once.
+    pub(crate) fn warn(&self, text: &'static str) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    /// What the answer shall say besides errors.
+    pub(crate) fn warnings(&self) -> Vec<&'static str> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The same viewer's loaders, which have loaded nothing yet.

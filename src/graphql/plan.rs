@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::graphql::arguments::{items, read_name, read_page, read_size};
 use crate::graphql::document::{Document, Selected};
 use crate::graphql::search::Question;
+use crate::graphql::search::plan::{SearchField, SearchPlan};
 use crate::model::aggregate::{DEFAULT_GROUPS, MAX_GROUPS, aggregate as aggregate_sql};
 use crate::model::cursor::{CursorKey, Fingerprint};
 use crate::model::entity::{ColumnType, OrderBy, Relation, RelationKind, Type, TypeId};
@@ -102,8 +103,10 @@ pub(crate) enum Shape {
     Nodes { ids: Vec<Uuid>, list: bool, types: Vec<(Sql, ObjectPlan)> },
     /// A row that is made here and not in the database.
     Made { row: RowRef, object: ObjectPlan },
+    /// Hits per row: those like it, or those that belong to it and answer a question.
+    Hits { question: Box<Question>, sql: Sql, connection: ConnectionPlan, fields: Vec<Slot<EdgeField>> },
     /// Rows found by their meaning.
-    Search { question: Question, sql: Sql, connection: ConnectionPlan },
+    Search { question: Box<Question>, sql: Sql, connection: ConnectionPlan },
 }
 
 /// How to write a connection.
@@ -120,6 +123,26 @@ pub(crate) struct ConnectionPlan {
     pub(crate) wants_count: bool,
     /// What cursors are made of, when any are asked for: the order's cells, then the id's.
     pub(crate) cursor: Option<(Fingerprint, Vec<usize>)>,
+    /// What else is asked of a search.
+    pub(crate) search: Option<SearchPlan>,
+}
+
+impl ConnectionPlan {
+    /// A connection of which nothing is asked yet.
+    pub(crate) fn new(name: String, edge_name: String, page: Page) -> Self {
+        Self {
+            name,
+            edge_name,
+            fields: Vec::new(),
+            objects: Vec::new(),
+            projection: Projection::default(),
+            page,
+            wants_rows: false,
+            wants_count: false,
+            cursor: None,
+            search: None,
+        }
+    }
 }
 
 pub(crate) enum ConnectionField {
@@ -129,13 +152,25 @@ pub(crate) enum ConnectionField {
     Nodes(usize),
     Edges(Vec<Slot<EdgeField>>),
     PageInfo(Vec<Slot<PageInfoField>>),
+    /// Of a search: what it could not do, what hits have in common, hits in groups, and what a budget left out.
+    Degraded,
+    Facets(Vec<Slot<SearchField>>),
+    Groups(Vec<Slot<SearchField>>),
+    Cut(Vec<Slot<SearchField>>),
 }
 
 pub(crate) enum EdgeField {
     Typename,
     Cursor,
-    Score,
     Node(usize),
+    /// Of a hit: its score, what each way of searching says of it, and where the question stands in it.
+    Score,
+    Dense,
+    DenseRank,
+    Lexical,
+    LexicalRank,
+    Terms,
+    Snippet,
 }
 
 pub(crate) enum PageInfoField {
@@ -236,6 +271,7 @@ impl Planner<'_> {
                 Shape::List { sql: lineage(self.viewer, &projection, &walk), object }
             }
             RelationKind::Groups => self.groups(relation.target, selected)?,
+            RelationKind::Hits { owner } => self.hits(relation.target, *owner, selected)?,
         };
         Ok(RelationPlan { key, shape })
     }
@@ -263,17 +299,7 @@ impl Planner<'_> {
         page: Page,
         selected: &Selected<'_>,
     ) -> ConnectionPlan {
-        let mut plan = ConnectionPlan {
-            name,
-            edge_name,
-            fields: Vec::new(),
-            objects: Vec::new(),
-            projection: Projection::default(),
-            page,
-            wants_rows: false,
-            wants_count: false,
-            cursor: None,
-        };
+        let mut plan = ConnectionPlan::new(name, edge_name, page);
         let mut wants_cursor = false;
         let type_name = plan.name.clone();
         for field in self.document.collect(&selected.sets(), &|condition| condition == type_name) {
@@ -285,7 +311,8 @@ impl Planner<'_> {
                 }
                 "nodes" => ConnectionField::Nodes(self.row_object(ty, &field, &mut plan)),
                 "edges" => ConnectionField::Edges(self.edges(ty, &field, &mut plan, &mut wants_cursor)),
-                _ => ConnectionField::PageInfo(self.page_info(&field, &mut plan, &mut wants_cursor)),
+                "pageInfo" => ConnectionField::PageInfo(self.page_info(&field, &mut plan, &mut wants_cursor)),
+                _ => self.search_field(ty, &field, &mut plan),
             };
             plan.wants_rows |= !matches!(value, ConnectionField::Typename | ConnectionField::TotalCount);
             plan.fields.push(Slot::new(&field, value));
@@ -310,7 +337,7 @@ impl Planner<'_> {
         plan.objects.len() - 1
     }
 
-    fn edges(
+    pub(crate) fn edges(
         &self,
         ty: TypeId,
         edges: &Selected<'_>,
@@ -326,8 +353,8 @@ impl Planner<'_> {
                     *wants_cursor = true;
                     EdgeField::Cursor
                 }
-                "score" => EdgeField::Score,
-                _ => EdgeField::Node(self.row_object(ty, &field, plan)),
+                "node" => EdgeField::Node(self.row_object(ty, &field, plan)),
+                _ => self.hit_field(ty, &field, plan),
             };
             fields.push(Slot::new(&field, value));
         }

@@ -10,12 +10,11 @@ use async_graphql::{Context, ContextSelectionSet, ObjectType, OutputType, Positi
 use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
-use crate::graphql::arguments::{MAX_LIST, items, read_name, read_scalar, read_size, read_text, read_uuid};
+use crate::graphql::arguments::{MAX_LIST, items, read_name, read_scalar, read_uuid};
 use crate::graphql::document::{Document, Selected};
 use crate::graphql::filter::read_filter;
 use crate::graphql::level::resolve;
 use crate::graphql::plan::{Grouping, Planner, RelationPlan, Shape, Slot};
-use crate::graphql::search::{MAX_QUERY, Question};
 use crate::graphql::types::meta::add_object;
 use crate::graphql::types::register;
 use crate::graphql::write::{FieldError, PathSegment, Writer};
@@ -24,7 +23,6 @@ use crate::model::aggregate::{MAX_GROUP_KEYS, aggregate};
 use crate::model::audit::{may_audit, verification_type, verify};
 use crate::model::entity::{Aggregate, ColumnType, TypeId};
 use crate::model::graph;
-use crate::model::page::{DEFAULT_PAGE_SIZE, Page};
 use crate::model::select::{by_ids, count, page};
 use crate::store::db::rows::{RowRef, RowSet};
 use crate::store::db::sql::Bind;
@@ -174,6 +172,9 @@ impl Planner<'_> {
                 return Ok(RelationPlan { key: 0, shape: self.aggregate(ty, aggregate, selected)? });
             }
         }
+        if let Some((ty, searched)) = graph().searched().find(|(_, searched)| searched.field == name) {
+            return Ok(RelationPlan { key: 0, shape: self.search(ty, searched, selected)? });
+        }
         let shape = match name {
             "viewer" => {
                 self.notes.is_personal();
@@ -182,7 +183,6 @@ impl Planner<'_> {
                 let row = RowRef { set: std::sync::Arc::new(self.viewer.row(projection.columns())), row: 0 };
                 Shape::Made { row, object }
             }
-            "searchEvidence" => self.search(selected)?,
             "verifyAuditLog" => self.verification(selected)?,
             "nodes" => {
                 let ids = self.ids(selected)?;
@@ -272,29 +272,5 @@ impl Planner<'_> {
             types.push((by_ids(self.viewer, ty, &projection, None), object));
         }
         Shape::Nodes { ids, list, types }
-    }
-
-    fn search(&self, selected: &Selected<'_>) -> Result<Shape> {
-        let ty = graph().type_by_name("Evidence").unwrap_or_default();
-        let arguments = || {
-            let query = read_text(self.argument(selected, "query").unwrap_or_default(), "query")?;
-            if query.trim().is_empty() || query.chars().count() > MAX_QUERY {
-                return Err(Error::bad_input(
-                    "query",
-                    format!("must have between 1 and {MAX_QUERY} characters"),
-                ));
-            }
-            let size = self.argument(selected, "first");
-            let size = size.map(|size| read_size(size, "first", self.max_page_size)).transpose()?;
-            let filter = self.argument(selected, "filter");
-            let filter = filter.map(|value| read_filter(ty, value, "filter")).transpose()?;
-            Ok((query, size.unwrap_or(DEFAULT_PAGE_SIZE), filter))
-        };
-        let (query, size, filter) = arguments()?;
-        let page = Page { filter, ..Page::first(size, Vec::new()) };
-        let (name, edge) = ("SearchEvidenceConnection".to_owned(), "SearchEvidenceEdge".to_owned());
-        let connection = self.connection_of(name, edge, ty, page, selected);
-        let sql = by_ids(self.viewer, ty, &connection.projection, connection.page.filter.as_ref());
-        Ok(Shape::Search { question: Question { query }, sql, connection })
     }
 }

@@ -16,6 +16,7 @@ use crate::model::{enums, graph};
 
 mod hints;
 pub(crate) mod meta;
+mod search;
 
 /// Adds every type to the registry and gives the fields of `Query`.
 pub(crate) fn register(registry: &mut Registry) -> IndexMap<String, MetaField> {
@@ -58,7 +59,7 @@ pub(crate) fn register(registry: &mut Registry) -> IndexMap<String, MetaField> {
         }
     }
     add_node(registry);
-    add_search(registry);
+    search::add_types(registry);
     root_fields()
 }
 
@@ -94,18 +95,7 @@ fn root_fields() -> IndexMap<String, MetaField> {
         [ids],
     ));
     fields.push(field("viewer", "Who asks.", "Viewer", []));
-    let mut search = field(
-        "searchEvidence",
-        "The evidence nearest to a question in meaning, best first.",
-        "SearchEvidenceConnection",
-        [
-            argument("query", "String!", "The question or claim, 2,000 characters at most."),
-            argument("filter", "EvidenceFilter", "Only evidence that fits."),
-            first_argument(),
-        ],
-    );
-    search.directive_invocations.extend(hints::invocation(crate::graphql::search::HINT, false));
-    fields.push(search);
+    fields.extend(graph().searched().map(|(ty, searched)| search::root_field(ty, searched)));
     fields.push(field(
         "verifyAuditLog",
         "Checks the chain of the audit log, 100,000 entries at most at once. For administrators.",
@@ -143,7 +133,7 @@ fn add_type(registry: &mut Registry, ty: &Type) {
     }
     fields.extend(ty.relations.iter().map(relation_field));
     add_object(registry, &ty.name, &ty.doc, fields);
-    hints::add_hint(registry, ty);
+    hints::add_hint(registry, &ty.name, ty.hint, ty.is_personal());
 }
 
 fn relation_field(relation: &Relation) -> MetaField {
@@ -174,6 +164,7 @@ fn relation_field(relation: &Relation) -> MetaField {
                 ],
             )
         }
+        RelationKind::Hits { owner } => search::hits_field(relation, owner.is_some()),
         RelationKind::Groups => {
             let doc = format!("Groups at most, {DEFAULT_GROUPS} unless given, {MAX_GROUPS} at most.");
             field(
@@ -258,7 +249,7 @@ fn add_filter(registry: &mut Registry, ty: &Type) {
                 );
                 fields.push(argument(relation.name, &list, relation.doc));
             }
-            RelationKind::Lineage | RelationKind::Groups => {}
+            RelationKind::Lineage | RelationKind::Groups | RelationKind::Hits { .. } => {}
         }
     }
     add_input(
@@ -296,33 +287,7 @@ fn add_node(registry: &mut Registry) {
     add_interface(registry, "Node", "Any row that has an id.", id, possible.collect());
 }
 
-fn add_search(registry: &mut Registry) {
-    add_object(
-        registry,
-        "SearchEvidenceEdge",
-        "A hit.",
-        [
-            field(
-                "score",
-                "How near it is: the cosine of the angle between question and evidence, -1 to 1.",
-                "Float!",
-                [],
-            ),
-            field("node", "The evidence.", "Evidence!", []),
-        ],
-    );
-    add_object(
-        registry,
-        "SearchEvidenceConnection",
-        "The best hits, best first.",
-        [
-            field("edges", "The hits with their scores.", "[SearchEvidenceEdge!]!", []),
-            field("nodes", "The evidence.", "[Evidence!]!", []),
-        ],
-    );
-}
-
-fn first_argument() -> MetaInputValue {
+pub(super) fn first_argument() -> MetaInputValue {
     argument("first", "Int", &format!("Rows at most, from the beginning; {DEFAULT_PAGE_SIZE} unless given."))
 }
 

@@ -36,7 +36,7 @@ pub(crate) enum PathSegment {
 #[derive(Debug)]
 pub(crate) struct Bubble;
 
-type Written = Result<(), Bubble>;
+pub(crate) type Written = Result<(), Bubble>;
 
 #[derive(Clone, Copy)]
 enum Step<'a> {
@@ -85,7 +85,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes `{...}` with one member per slot.
-    fn members<T>(
+    pub(crate) fn members<T>(
         &mut self,
         slots: &'a [Slot<T>],
         mut write: impl FnMut(&mut Self, &'a Slot<T>) -> Written,
@@ -178,8 +178,8 @@ impl<'a> Writer<'a> {
         pos: Pos,
     ) -> Written {
         match (&plan.shape, child) {
-            // A to-one field is nullable, so its error stays here; a connection is not.
-            (Shape::One { .. }, Child::Failed(error)) => {
+            // Such a field is nullable, so its error stays here; a connection is not.
+            (Shape::One { .. } | Shape::Hits { .. }, Child::Failed(error)) => {
                 self.fail(error, pos);
                 self.raw(b"null")
             }
@@ -210,6 +210,10 @@ impl<'a> Writer<'a> {
                 Shape::Many { connection, .. } | Shape::Search { connection, .. },
                 Child::Many { places, pages },
             ) => self.connection(connection, pages, &pages.pages[places[place]]),
+            (Shape::Hits { connection, fields, .. }, Child::Many { places, pages }) => {
+                let page = &pages.pages[places[place]];
+                self.items(page.len, |out, n| out.edge(connection, fields, pages, page.start + n))
+            }
             (Shape::List { object, .. }, Child::Many { places, pages }) => {
                 let page = &pages.pages[places[place]];
                 self.items(page.len, |out, n| {
@@ -236,6 +240,8 @@ impl<'a> Writer<'a> {
         pages: &'a Pages,
         page: &'a PageRows,
     ) -> Written {
+        let whole = page.len;
+        let page = &self.fitting(plan, pages, page);
         self.members(&plan.fields, |out, slot| match &slot.value {
             ConnectionField::Typename => out.text(&plan.name),
             ConnectionField::TotalCount => out.count(page.count, slot.pos),
@@ -249,10 +255,11 @@ impl<'a> Writer<'a> {
             ConnectionField::PageInfo(fields) => {
                 out.members(fields, |out, slot| out.page_info(plan, pages, page, &slot.value))
             }
+            _ => out.found(plan, pages, (page, whole - page.len), slot),
         })
     }
 
-    fn edge(
+    pub(crate) fn edge(
         &mut self,
         plan: &'a ConnectionPlan,
         fields: &'a [Slot<EdgeField>],
@@ -261,14 +268,14 @@ impl<'a> Writer<'a> {
     ) -> Written {
         self.members(fields, |out, slot| match &slot.value {
             EdgeField::Typename => out.text(&plan.edge_name),
-            EdgeField::Cursor => out.cursor(plan, &pages.rows[at]),
-            EdgeField::Score => match pages.scores.get(at) {
-                Some(score) => out.json_of(score),
-                None => out.raw(b"null"),
-            },
+            EdgeField::Cursor if pages.found.is_none() => out.cursor(plan, &pages.rows[at]),
             EdgeField::Node(object) => {
                 out.object(&plan.objects[*object], &pages.rows[at], at, &pages.objects[*object])
             }
+            field => match pages.found.as_ref().and_then(|found| found.hits.get(at)) {
+                Some(hit) => out.hit(hit, field),
+                None => out.raw(b"null"),
+            },
         })
     }
 
@@ -279,6 +286,9 @@ impl<'a> Writer<'a> {
         page: &PageRows,
         field: &PageInfoField,
     ) -> Written {
+        if let Some(found) = &pages.found {
+            return self.search_info(found, page, field);
+        }
         let end = |place: Option<usize>| place.map(|place| &pages.rows[place]);
         match field {
             PageInfoField::Typename => self.text("PageInfo"),
@@ -324,7 +334,7 @@ impl<'a> Writer<'a> {
         self.json_of(text)
     }
 
-    fn json_of(&mut self, value: &(impl serde::Serialize + ?Sized)) -> Written {
+    pub(crate) fn json_of(&mut self, value: &(impl serde::Serialize + ?Sized)) -> Written {
         serde_json::to_writer(&mut self.json, value).map_err(|_| Bubble)
     }
 

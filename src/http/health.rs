@@ -59,7 +59,7 @@ impl Health {
 async fn check(app: &App) -> Checked {
     let vectors = async {
         // What is switched off is neither up nor down.
-        if app.searcher.vectors.is_on() { Some(time(app.searcher.vectors.count()).await) } else { None }
+        if app.searcher.vectors.is_on() { Some(time(app.searcher.vectors.count(None)).await) } else { None }
     };
     let ((postgresql, latency_ms), vectors) = tokio::join!(time(app.db.version()), vectors);
     let pool = app.db.pool_state();
@@ -73,8 +73,8 @@ async fn check(app: &App) -> Checked {
         "vectors": {
             "status": vectors,
             "latency_ms": vectors_ms,
-            "indexed": app.metrics.indexed.get(),
-            "pending": app.metrics.to_index.get(),
+            "indexed": app.metrics.indexer.rows.get(),
+            "pending": app.metrics.indexer.pending.get(),
         },
     });
     Checked { at: Instant::now(), ready: postgresql == "up", stores }

@@ -3,6 +3,7 @@
 use crate::model::entity::{
     Declaration, Enum,
     RelationDeclaration::{Many, One},
+    Searched,
 };
 use crate::store::db::reads::Hint;
 
@@ -25,6 +26,15 @@ pub(super) static AGENT: Declaration = Declaration {
     measures: &["last_heartbeat_at", "registered_at"],
     // An old telephone book is better than none.
     hint: Hint { stale_while_revalidate_s: 60, stale_if_error_s: 300, ..Hint::NONE },
+    searched: Some(&Searched {
+        entity: "Agent",
+        field: "searchAgents",
+        argument: "capability",
+        text: ["name", "description"],
+        document: "{t}.name || ' ' || {t}.type || ' ' || array_to_string({t}.capabilities, ' ') || ' ' || \
+                   coalesce({t}.description, '')",
+        of_projects: false,
+    }),
     // The registry is the platform's telephone book: every viewer may read it. What agents did is per project.
     ..Declaration::new("Agent", "agents", "agent", "agents", "true")
 };

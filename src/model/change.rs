@@ -255,6 +255,21 @@ async fn measure(
     Ok(Slice::partial(place, Within { until: until.clone(), after, span }, Vec::new()))
 }
 
+/// How many changes of some tables the log has after a seq, `limit` at most: about as many as a reader has before it.
+pub async fn count_after(
+    session: &Session,
+    tables: impl Iterator<Item = &'static str>,
+    seq: i64,
+    limit: usize,
+) -> Result<i64> {
+    let mut sql = Sql::default();
+    sql.push("select count(*) from (select from change_log c where c.entity = any(");
+    sql.bind(Bind::Texts(tables.map(str::to_owned).collect())).push(") and c.seq > ").bind(Bind::Int(seq));
+    sql.push(" limit ").bind(count(limit)).push(") c");
+    let rows = session.rows(&sql.returning(1)).await?;
+    Ok(rows.bigint(0, 0).unwrap_or_default())
+}
+
 fn count(limit: usize) -> Bind {
     Bind::Int(i64::try_from(limit).unwrap_or(i64::MAX))
 }

@@ -45,6 +45,25 @@ pub struct Table {
     pub order: Vec<OrderBy>,
     /// What can be counted and measured.
     pub aggregate: Option<Aggregate>,
+    /// How a search finds its rows.
+    pub searched: Option<&'static Searched>,
+}
+
+/// How a search finds rows of an entity, by meaning and by words.
+#[derive(Debug)]
+pub struct Searched {
+    /// The entity's name in the schema.
+    pub entity: &'static str,
+    /// The root field.
+    pub field: &'static str,
+    /// The argument that takes the question.
+    pub argument: &'static str,
+    /// The column of the title, and the one that snippets are made of, by their names in the schema.
+    pub text: [&'static str; 2],
+    /// SQL for the text that a row `{t}` is found by.
+    pub document: &'static str,
+    /// Whether a row belongs to a project, as the index knows it.
+    pub of_projects: bool,
 }
 
 /// A scalar of a row.
@@ -170,6 +189,12 @@ pub enum RelationKind {
     Lineage,
     /// The groups of an aggregate.
     Groups,
+    /// The best hits of a search.
+    Hits {
+        /// The place in the target's columns of the one that holds the owner's id, for a search among such rows;
+        /// none for a search for rows like the owner.
+        owner: Option<usize>,
+    },
 }
 
 /// An object of the schema that is made of the same row.
@@ -270,6 +295,7 @@ pub struct Declaration {
     pub(super) group_by_day: &'static [&'static str],
     pub(super) measures: &'static [&'static str],
     pub(super) hint: Hint,
+    pub(super) searched: Option<&'static Searched>,
 }
 
 /// A scalar that is computed by SQL from the row.
@@ -291,6 +317,9 @@ pub enum RelationDeclaration {
     Many(&'static str, &'static str, &'static str, &'static [(&'static str, bool)], &'static str),
     /// The walk along relations of evidence: field, type of a step, description.
     Lineage(&'static str, &'static str, &'static str),
+    /// The best hits of a search: field, entity, the column of it that holds the owner's id (none for rows like the
+    /// owner), description.
+    Hits(&'static str, &'static str, Option<&'static str>, &'static str),
 }
 
 impl Declaration {
@@ -318,6 +347,7 @@ impl Declaration {
             group_by_day: &[],
             measures: &[],
             hint: Hint::NONE,
+            searched: None,
         }
     }
 

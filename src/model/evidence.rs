@@ -1,24 +1,10 @@
 //! Evidence, how pieces of it relate, and how far each was believed over time.
 
-use std::collections::HashMap;
-
-use chrono::{DateTime, Utc};
-use uuid::Uuid;
-
-use crate::error::Result;
-use crate::model::cursor::Cursor;
 use crate::model::entity::{
     Declaration, Enum,
-    RelationDeclaration::{Lineage, Many, One},
-    Type, TypeId,
+    RelationDeclaration::{Hits, Lineage, Many, One},
+    Searched,
 };
-use crate::model::filter::{Filter, Test};
-use crate::model::graph;
-use crate::model::page::Page;
-use crate::model::select::{Projection, by_ids, count, page};
-use crate::model::viewer::Viewer;
-use crate::store::db::Session;
-use crate::store::db::sql::Bind;
 
 /// Where evidence comes from.
 pub static SOURCE_TYPE: Enum = Enum {
@@ -113,10 +99,19 @@ pub(super) static EVIDENCE: Declaration = Declaration {
             "EvidenceLineageStep",
             "What it rests on (UP) or what rests on it (DOWN), step by step, nearest first.",
         ),
+        Hits("similar", "Evidence", None, "The evidence most like it in meaning."),
     ],
     group_by: &["source_type", "domain", "verified", "language", "project_id", "task_id", "agent_id"],
     group_by_day: &["created_at", "collected_at"],
     measures: &["credibility_score", "created_at", "collected_at"],
+    searched: Some(&Searched {
+        entity: "Evidence",
+        field: "searchEvidence",
+        argument: "query",
+        text: ["title", "content"],
+        document: "{t}.title || ' ' || left({t}.content, 100000)",
+        of_projects: true,
+    }),
     ..Declaration::new("Evidence", "evidence", "evidence", "evidences", "{t}.project_id = any({projects})")
 };
 
@@ -157,72 +152,3 @@ pub(super) static CREDIBILITY_CHANGE: Declaration = Declaration {
          and v.project_id = any({projects}))",
     )
 };
-
-/// What stands for a piece of evidence in the vector index.
-#[derive(Debug, Clone, Copy)]
-pub struct Indexed {
-    /// The evidence.
-    pub id: Uuid,
-    /// Its version.
-    pub version: i32,
-    /// Who may find it.
-    pub project_id: Uuid,
-}
-
-/// Reads what the index should hold, in the order of ids, after an id and changed since a moment. The index serves
-/// all viewers; each search is limited to its viewer again.
-pub async fn read_indexed(
-    session: &Session,
-    after: Option<Uuid>,
-    since: Option<DateTime<Utc>>,
-    limit: u32,
-) -> Result<Vec<Indexed>> {
-    let (id, ty) = evidence_type();
-    let mut projection = Projection::default();
-    let cells = ["id", "version", "projectId"].map(|name| add(&mut projection, ty, name));
-    let after = after.map(|id| Cursor { values: Vec::new(), id });
-    let wanted = Page { after, filter: changed_since(ty, since), ..Page::first(limit, Vec::new()) };
-    let rows = session.rows(&page(&Viewer::admin(), id, &projection, &wanted)).await?;
-    let read = |row: usize| {
-        Some(Indexed {
-            id: rows.uuid(row, cells[0])?,
-            version: i32::from_be_bytes(rows.cell(row, cells[1])?.try_into().ok()?),
-            project_id: rows.uuid(row, cells[2])?,
-        })
-    };
-    Ok((0..rows.len()).filter_map(read).collect())
-}
-
-/// Reads the texts that stand for evidence. A row that is gone meanwhile has none.
-pub async fn read_texts(session: &Session, ids: Vec<Uuid>) -> Result<HashMap<Uuid, String>> {
-    let (id, ty) = evidence_type();
-    let mut projection = Projection::default();
-    let cells = ["title", "content"].map(|name| add(&mut projection, ty, name));
-    let rows = session.rows(&by_ids(&Viewer::admin(), id, &projection, None).with_keys(ids)).await?;
-    let read = |row: usize| {
-        let text = format!("{}\n{}", rows.text(row, cells[0])?, rows.text(row, cells[1])?);
-        Some((rows.uuid(row, 0)?, text))
-    };
-    Ok((0..rows.len()).filter_map(read).collect())
-}
-
-fn add(projection: &mut Projection, ty: &'static Type, name: &str) -> usize {
-    projection.add(&ty.columns[ty.column(name).unwrap_or_default()])
-}
-
-/// How much is to be looked at.
-pub async fn count_indexed(session: &Session, since: Option<DateTime<Utc>>) -> Result<u64> {
-    let (id, ty) = evidence_type();
-    let rows = session.rows(&count(&Viewer::admin(), id, changed_since(ty, since).as_ref())).await?;
-    Ok(rows.bigint(0, 1).and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
-}
-
-fn evidence_type() -> (TypeId, &'static Type) {
-    let id = graph().type_by_name("Evidence").unwrap_or_default();
-    (id, &graph().types[id])
-}
-
-fn changed_since(ty: &'static Type, since: Option<DateTime<Utc>>) -> Option<Filter> {
-    let column = &ty.columns[ty.column("updatedAt").unwrap_or_default()];
-    since.map(|since| Filter::Column(column, Test::Compare(">=", Bind::Time(since))))
-}

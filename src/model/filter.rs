@@ -109,7 +109,7 @@ fn write_related(relation: &Relation, scope: &mut Scope<'_>, t: &str, filter: &F
             sql.push(&join.replace("{t}", &inner).replace("{k}", &format!("{t}.id")));
         }
         // These are no conditions; the schema has no filter for them.
-        RelationKind::Lineage | RelationKind::Groups => {
+        RelationKind::Lineage | RelationKind::Groups | RelationKind::Hits { .. } => {
             sql.push("false");
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::model::entity::{
     Declaration, Enum,
-    RelationDeclaration::{Many, One},
+    RelationDeclaration::{Hits, Many, One},
+    Searched,
 };
 
 /// How a task stands.
@@ -38,10 +39,24 @@ pub(super) static TASK: Declaration = Declaration {
         ),
         Many("attachments", "TaskAttachment", "{t}.task_id = {k}", &[], "Files that belong to it."),
         Many("executions", "AgentExecution", "{t}.task_id = {k}", &[], "Runs of agents for it."),
+        Hits(
+            "evidenceFor",
+            "Evidence",
+            Some("task_id"),
+            "The evidence gathered for it that answers a question best.",
+        ),
     ],
     group_by: &["status", "priority", "category", "project_id", "assigned_agent_id", "assigned_user_id"],
     group_by_day: &["created_at", "completed_at"],
     measures: &["priority", "retry_count", "timeout_seconds", "created_at", "completed_at"],
+    searched: Some(&Searched {
+        entity: "Task",
+        field: "searchTasks",
+        argument: "query",
+        text: ["title", "intent"],
+        document: "{t}.title || ' ' || {t}.intent || ' ' || coalesce({t}.category, '')",
+        of_projects: true,
+    }),
     ..Declaration::new("Task", "tasks", "task", "tasks", "{t}.project_id = any({projects})")
 };
 

@@ -16,9 +16,14 @@ use prometheus::{
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+use embedder::EmbedderMetrics;
+
+mod embedder;
+mod indexer;
 
 pub use cache::CacheMetrics;
 pub use changes::{Behind, ChangeMetrics};
+pub use indexer::IndexerMetrics;
 
 mod cache;
 mod changes;
@@ -50,10 +55,10 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// HTTP requests that are being answered.
     pub in_flight: IntGauge,
-    /// Rows of evidence that the index has.
-    pub indexed: IntGauge,
-    /// Rows of evidence still to be indexed in this pass.
-    pub to_index: IntGauge,
+    /// How the vector index stands.
+    pub indexer: IndexerMetrics,
+    /// What the embedder does.
+    pub embedder: EmbedderMetrics,
     /// Times that the tail of the change log was waited for in vain.
     pub consistency_timeouts: IntCounter,
     /// The response cache.
@@ -174,8 +179,8 @@ impl Metrics {
             )?,
             connections: add(all, gauge("connections_open", "Connections of clients."))?,
             in_flight: add(all, gauge("requests_in_flight", "HTTP requests that are being answered."))?,
-            indexed: add(all, gauge("index_rows", "Rows of evidence in the vector index."))?,
-            to_index: add(all, gauge("index_pending_rows", "Rows of evidence still to be indexed."))?,
+            indexer: IndexerMetrics::register(all)?,
+            embedder: EmbedderMetrics::register(all)?,
             consistency_timeouts: add(
                 all,
                 counter(

@@ -184,6 +184,7 @@ fn everything() -> Vec<String> {
                     write!(fields, "{name}(direction: BOTH, kinds: [SUPPORTS, DERIVES_FROM]) {{ depth kind direction evidenceId \
                         relationId evidence {{ id }} relation {{ id }} }} ").unwrap();
                 }
+                RelationKind::Hits { .. } => {}
                 RelationKind::Groups => {}
             }
         }

@@ -23,6 +23,7 @@ use evidence_gateway::http::viewer::token::{TokenKeys, mint};
 use evidence_gateway::model::viewer::{Credential, Grant, Holder, Projects, Role, Viewer};
 use evidence_gateway::store::db::migrations::migrate;
 use evidence_gateway::store::postgres::{PostgresOptions, PrivatePostgres};
+use evidence_gateway::store::vectors::Vectors;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -69,6 +70,16 @@ static SERVER: LazyLock<PrivatePostgres> = LazyLock::new(|| {
     .join()
     .unwrap()
 });
+
+/// A folder that goes away after the last test and not sooner: what runs in the background may still write to it.
+pub(crate) fn folder() -> PathBuf {
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let root = tempfile::tempdir().unwrap().keep();
+        clean_up_after_us(&[root.clone(), root.clone()]);
+        root
+    });
+    tempfile::tempdir_in(&*ROOT).unwrap().keep()
+}
 
 /// Leaves a process behind that removes the folders when this one has ended, however it ends: nothing of ours
 /// runs after SIGKILL. It notices by the pipe, which only we hold.
@@ -195,6 +206,8 @@ pub(crate) struct Gateway {
     pub(crate) url: String,
     pub(crate) client: reqwest::Client,
     pub(crate) tail: Option<Tail>,
+    /// Its own vector index, which nobody else may open.
+    pub(crate) vectors: Vectors,
     token: Option<String>,
     serving: JoinHandle<()>,
 }
@@ -230,7 +243,7 @@ impl Gateway {
         let app = App::connect(config(settings), database_url, SECRET.as_bytes(), access).await.unwrap();
         let listener = TcpListener::bind(app.config.listen).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let tail = Some(app.changes.clone());
+        let (tail, vectors) = (Some(app.changes.clone()), app.searcher.vectors.clone());
         let serving = tokio::spawn(async move {
             let routes = leaks::watched(http::router(app.clone()));
             let serving = http::server::serve(&app, routes, listener, std::future::pending());
@@ -239,7 +252,7 @@ impl Gateway {
         });
         // A gateway of this machine answers at once or is broken.
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().unwrap();
-        Self { url, client, tail, token: None, serving }
+        Self { url, client, tail, vectors, token: None, serving }
     }
 
     /// The same gateway for another viewer.
@@ -249,9 +262,16 @@ impl Gateway {
             url: self.url.clone(),
             client: self.client.clone(),
             tail: None,
+            vectors: self.vectors.clone(),
             token: Some(token(viewer)),
             serving,
         }
+    }
+
+    /// Ends it, and what it has in hand.
+    pub(crate) async fn close(mut self) {
+        self.serving.abort();
+        assert!((&mut self.serving).await.unwrap_err().is_cancelled());
     }
 
     /// What its requests are sent with.

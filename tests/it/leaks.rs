@@ -115,6 +115,7 @@ fn what_must_not_be_said_is_found() {
         &jwt,
         &key,
         "cause=\"postgres://me:swordfish@db:5432/x\"",
+        "Incorrect API key provided: sk-the-key-of-the-tests",
         "SELECT t.id FROM tasks t",
         "cause: Insert Into api_keys values ($1)",
         "update api_keys set last_used_at = now()",

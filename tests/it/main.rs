@@ -3,16 +3,21 @@
 
 mod harness;
 mod leaks;
+#[cfg(feature = "edge")]
+mod qdrant;
 mod redis;
 
 mod database;
 mod import;
+#[cfg(feature = "edge")]
+mod indexer;
 
 mod audit;
 mod changes;
 mod recorder;
 
 mod cases;
+mod embedder;
 mod http;
 mod limits;
 mod paging;
@@ -36,6 +41,9 @@ mod manners;
 mod metrics;
 
 mod mutations;
+
+#[cfg(feature = "edge")]
+mod vectors;
 
 mod dev;
 mod settings;

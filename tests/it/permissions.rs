@@ -209,7 +209,8 @@ fn selection(ty: usize, depth: u32) -> String {
                 "up: lineage(direction: UP, depth: 10) { evidence { __typename id } relation { __typename id } } \
                  both: lineage(direction: BOTH, depth: 4) { evidence { __typename id } relation { __typename id } } ",
             ),
-            RelationKind::Groups => {}
+            // There is no index here; `search` tests what it finds.
+            RelationKind::Groups | RelationKind::Hits { .. } => {}
         }
     }
     text

@@ -30,6 +30,12 @@ impl RedisServer {
         self.child.wait().unwrap();
     }
 
+    /// It takes what is sent and answers nothing, until it is killed.
+    pub(crate) fn freeze(&self) {
+        let status = Command::new("kill").arg("-STOP").arg(self.child.id().to_string()).status();
+        assert!(status.unwrap().success());
+    }
+
     pub(crate) fn running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

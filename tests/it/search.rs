@@ -10,12 +10,25 @@ use uuid::Uuid;
 
 use crate::harness::{Database, Gateway, column, execute, member, secret};
 
-/// The advisory that the question is about, and the evidence of forty others.
-const PART: &str = "update evidence set deleted_at = now() where task_id not in \
-    (select id from tasks where external_id = 'RUSTSEC-2022-0103' union (select id from tasks order by id limit 40))";
+mod cached;
+mod features;
+mod questions;
+mod stores;
 
-const SEARCH: &str = "query($query: String!, $first: Int, $filter: EvidenceFilter) { \
-    searchEvidence(query: $query, first: $first, filter: $filter) { edges { score node { id title projectId \
+use questions::QUESTIONS;
+
+/// The evidence of the advisories that answer the questions, and of seventy others.
+fn part() -> String {
+    let known: Vec<_> = QUESTIONS.iter().map(|(_, advisory)| format!("'{advisory}'")).collect();
+    format!(
+        "update evidence set deleted_at = now() where task_id is null or task_id not in (select id from tasks \
+         where external_id in ({}) union (select id from tasks order by id limit 70))",
+        known.join(", ")
+    ) + "; update tasks set deleted_at = now() where id not in (select task_id from evidence where deleted_at is null)"
+}
+
+const SEARCH: &str = "query($query: String!, $first: Int, $filter: EvidenceFilter, $mode: SearchMode) { \
+    searchEvidence(query: $query, first: $first, filter: $filter, mode: $mode) { edges { score node { id title projectId \
     task { title } agent { name } chainLinks(first: 1) { nodes { chain { claim } } } } } } }";
 
 const QUESTION: &str = "signature check skipped for compressed images";
@@ -23,12 +36,14 @@ const QUESTION: &str = "signature check skipped for compressed images";
 #[tokio::test]
 async fn a_question_finds_its_advisory_with_all_that_belongs_to_it() {
     let database = Database::sample().await;
-    execute(&database.url, PART).await;
+    execute(&database.url, &part()).await;
     let dir = tempfile::tempdir().unwrap();
-    let gateway = indexed(&database, dir.path()).await;
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/.evidence-gateway/models");
+    std::os::unix::fs::symlink(models, dir.path().join("models")).unwrap();
+    let gateway = indexed(&database, dir.path(), &["--embedder", "minilm"]).await;
 
     let before = gateway.statements().await;
-    let hits = search(&gateway, json!({"query": QUESTION, "first": 3})).await;
+    let hits = search(&gateway, json!({"query": QUESTION, "first": 3, "mode": "SEMANTIC"})).await;
     assert_eq!(gateway.statements().await - before, 5, "hits, tasks, agents, links and chains");
     assert_eq!(hits.len(), 3);
     let claim = "Incorrect signature verification on gzip-compressed install images";
@@ -40,6 +55,8 @@ async fn a_question_finds_its_advisory_with_all_that_belongs_to_it() {
     let scores: Vec<_> = hits.iter().map(|hit| hit["score"].as_f64().unwrap()).collect();
     assert!(scores.is_sorted_by(|a, b| a >= b) && scores[0] > 0.4, "{scores:?}");
 
+    questions::are_answered(&gateway).await;
+    features::all(&gateway, &database).await;
     permissions(&gateway, &database).await;
     filters(&gateway).await;
     changes(&gateway, &database).await;
@@ -98,18 +115,22 @@ async fn search(gateway: &Gateway, variables: Value) -> Vec<Value> {
 }
 
 /// A gateway that has indexed all there is.
-async fn indexed(database: &Database, dir: &Path) -> Gateway {
-    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/.evidence-gateway/models");
-    std::os::unix::fs::symlink(models, dir.join("models")).unwrap();
-    let settings = ["--embedder", "minilm", "--data-dir", dir.to_str().unwrap()];
+async fn indexed(database: &Database, dir: &Path, settings: &[&str]) -> Gateway {
+    let settings = [settings, &["--data-dir", dir.to_str().unwrap()]].concat();
     let gateway = Gateway::start(&database.url, &settings, Access::Tokens(secret())).await;
     let gateway = gateway.keeping(&Viewer::admin());
-    let rows = &column(&database.url, "select count(*) from evidence where deleted_at is null").await[0];
-    let rows: i64 = rows.parse().unwrap();
+    wait_until_indexed(&gateway, database).await;
+    gateway
+}
+
+async fn wait_until_indexed(gateway: &Gateway, database: &Database) {
+    let count = |table: &str| format!("(select count(*) from {table} where deleted_at is null)");
+    let all = format!("select {}", ["evidence", "tasks", "agents"].map(count).join(" + "));
+    let rows: i64 = column(&database.url, &all).await[0].parse().unwrap();
     for _ in 0..600 {
         let state: Value = gateway.get("/health/ready").await.json().await.unwrap();
         if state["stores"]["vectors"]["indexed"] == rows {
-            return gateway;
+            return;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

@@ -46,7 +46,18 @@ fn a_wrong_setting_is_one_line() {
         ("--cors-origins", "https://app.example/", "allowed are * or origins"),
         ("--cors-origins", "app.example", "allowed are * or origins"),
         ("--log-format", "xml", "allowed is one of text, json"),
-        ("--embedder", "gpt", "allowed is one of minilm, off"),
+        ("--qdrant-collection", "a/b", "allowed are letters, digits, - and _"),
+        ("--qdrant-shards", "0", integer),
+        ("--qdrant-replication-factor", "17", integer),
+        ("--qdrant-quantization", "product", "allowed is one of none, scalar, binary"),
+        ("--qdrant-timeout-ms", "49", integer),
+        ("--qdrant-write-timeout-ms", "600001", integer),
+        ("--embedder", "gpt", "allowed is one of minilm, http, off"),
+        ("--embedder-dimensions", "0", integer),
+        ("--embedder-batch", "2049", integer),
+        ("--embedder-timeout-ms", "99", integer),
+        ("--embedder-queue", "0", integer),
+        ("--embedder-model", "a b", "without spaces"),
     ] {
         let variable = format!("EVIDENCE_GATEWAY_{}", flag[2..].to_uppercase().replace('-', "_"));
         let expected = format!("{flag} ({variable}) cannot be {value:?}: ");
@@ -59,6 +70,10 @@ fn a_wrong_setting_is_one_line() {
             assert!(stderr.starts_with(&expected) && stderr.contains(allowed), "{stderr}");
         }
     }
+    // An address may have a password in it.
+    let (code, _, stderr) = output(program().args(["serve", "--qdrant-url", "http://me:hidden@host:6334"]));
+    assert_eq!((code, stderr.lines().count()), (Some(2), 1), "{stderr}");
+    assert!(stderr.contains("allowed is an address such as") && !stderr.contains("hidden"), "{stderr}");
     let (code, _, stderr) = output(program().args(["schema", "--log", "a=b=c"]));
     assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
     assert!(stderr.starts_with("--log (EVIDENCE_GATEWAY_LOG)"), "{stderr}");
@@ -96,6 +111,10 @@ fn secrets_are_never_printed() {
         program().args(["serve", "--token-secret", short]),
         program().args(["serve", "--token-previous-secret", short]),
         program().args(["doctor", "--embedder", "off", "--database-url", url]),
+        program().args(["serve", "--embedder-key", "hunter2 hunter2"]),
+        program().args(["serve", "--embedder-url", "https://me:hunter2@127.0.0.1/v1"]),
+        program().args(["serve", "--embedder-url", "https://127.0.0.1/v1?key=hunter2"]),
+        program().args(["serve", "--redis-url", "http://me:hunter2@127.0.0.1/"]),
         program().args(["migrate", "--database-url", url]),
         program().args(["migrate", "--database-url", "nonsense hunter2 = "]),
         program().args(["migrate", "--database-url", "postgres://me:hunter2@host:port/db"]),
@@ -130,7 +149,7 @@ async fn the_doctor_says_what_works() {
     let url = sample_url();
     let doctor = |url: &str| output(program().args(["doctor", "--embedder", "off", "--database-url", url]));
     let (code, stdout, stderr) = doctor(&url);
-    assert_eq!((code, stdout.lines().count()), (Some(0), 4), "{stdout}{stderr}");
+    assert_eq!((code, stdout.lines().count()), (Some(0), 6), "{stdout}{stderr}");
     assert!(stdout.lines().all(|line| line.starts_with("ok    ")), "{stdout}");
     let (code, stdout, _) = doctor("postgres://nobody@127.0.0.1:1/db");
     assert!(code == Some(1) && stdout.contains("FAIL  PostgreSQL"), "{stdout}");

@@ -21,6 +21,8 @@ pub(super) enum Asked {
     One(Uuid),
     /// Those of which a key is this.
     Is(&'static str, Value),
+    /// Any that the reader may see; which of them is another question.
+    Some,
     /// Those of which a key is this at least.
     AtLeast(&'static str, f64),
 }
@@ -75,7 +77,7 @@ impl History {
                 continue;
             }
             let wrong = match told.get(id) {
-                None if allowed.iter().all(fits) => "is missing".to_owned(),
+                None if seen.asked != Asked::Some && allowed.iter().all(fits) => "is missing".to_owned(),
                 None => continue,
                 Some(number) => match allowed.iter().find(|version| version.number == *number) {
                     Some(version) if belongs(seen, version) => continue,
@@ -128,7 +130,7 @@ fn belongs(seen: &Seen, version: &Version) -> bool {
     of_scope
         && *key("deleted") == Value::Bool(false)
         && match &seen.asked {
-            Asked::One(_) => true,
+            Asked::One(_) | Asked::Some => true,
             Asked::Is(name, value) => key(name) == value,
             Asked::AtLeast(name, least) => key(name).as_f64().is_some_and(|value| value >= *least),
         }

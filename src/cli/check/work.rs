@@ -68,7 +68,7 @@ impl World {
     fn question(&self) -> (usize, Asked, String) {
         let status = ["pending", "processing", "completed"][self.chance(3)];
         let task = self.tasks[self.chance(self.tasks.len())];
-        match self.chance(6) {
+        match self.chance(7) {
             0 => (0, Asked::One(task), format!("{{ a: task(id: \"{task}\") {{ id version title }} }}")),
             1 => {
                 let filter = format!("filter: {{status: {{eq: {}}}}}", status.to_uppercase());
@@ -96,6 +96,13 @@ impl World {
                     "{{ a: evidences(filter: {{taskId: {{eq: \"{task}\"}}}}, first: 100) {{ nodes {{ id version title }} }} }}"
                 );
                 (1, Asked::Is("task_id", task.to_string().into()), text)
+            }
+            5 => {
+                let text = format!(
+                    "{{ a: searchEvidence(query: \"v{}\", mode: LEXICAL, first: 20) {{ nodes {{ id version title }} }} }}",
+                    1 + self.chance(50)
+                );
+                (1, Asked::Some, text)
             }
             _ => {
                 let text = "{ a: evidences(filter: {credibilityScore: {gte: 0.5}}, first: 200) { nodes { id version title } } }";

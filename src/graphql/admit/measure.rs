@@ -14,6 +14,7 @@ use async_graphql_value::Value as Literal;
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 use crate::graphql::arguments::MAX_LIST;
+use crate::graphql::search::plan::{GROUP_HITS, RELATED};
 use crate::model::aggregate::DEFAULT_GROUPS;
 use crate::model::entity::{RelationKind, TypeId};
 use crate::model::graph;
@@ -66,6 +67,8 @@ enum Place {
     Object(TypeId),
     /// A connection to rows of a type, or one of its edges.
     Connection(TypeId),
+    /// A group of hits.
+    Group,
     /// Introspection, the interface `Node`, and what validation will refuse.
     Other,
 }
@@ -77,6 +80,8 @@ impl Place {
         match graph().type_by_name(name) {
             _ if name == "Query" => Self::Root,
             _ if name == "Mutation" => Self::Mutation,
+            _ if name == "SearchEvidenceGroup" => Self::Group,
+            _ if name == "EvidenceHit" => Self::of_type("SearchEvidenceEdge"),
             Some(ty) => Self::Object(ty),
             None => {
                 wrapped().and_then(|name| graph().type_by_name(name)).map_or(Self::Other, Self::Connection)
@@ -241,8 +246,19 @@ impl<'a> Measure<'a> {
             Place::Connection(ty) => Ok(Children::one(match name {
                 "edges" => Place::Connection(ty),
                 "node" | "nodes" => Place::Object(ty),
+                "groups" => Place::Group,
                 _ => Place::Other,
             })),
+            Place::Group => Ok(match name {
+                "hits" => {
+                    let first = self.number(field, "first").unwrap_or_else(|| GROUP_HITS.0.into());
+                    let place = Place::of_type("SearchEvidenceEdge");
+                    Children { place, many: first.clamp(1, GROUP_HITS.1.into()), extra: 0 }
+                }
+                "task" => Children::one(Place::of_type("Task")),
+                "chain" => Children::one(Place::of_type("EvidenceChain")),
+                _ => Children::one(Place::Other),
+            }),
             Place::Other => Ok(Children::one(Place::Other)),
         }
     }
@@ -261,10 +277,10 @@ impl<'a> Measure<'a> {
                 return Ok(Children { place: Place::Object(aggregate.totals), many: 1, extra: HEAVY });
             }
         }
+        if let Some((ty, _)) = graph().searched().find(|(_, searched)| searched.field == name) {
+            return self.page(field, ty, HEAVY);
+        }
         Ok(match name {
-            "searchEvidence" => {
-                return self.page(field, graph().type_by_name("Evidence").unwrap_or_default(), HEAVY);
-            }
             "viewer" => Children::one(Place::of_type("Viewer")),
             "nodes" => {
                 let ids = self.value(field, "ids", |value| match value {
@@ -303,6 +319,11 @@ impl<'a> Measure<'a> {
             RelationKind::One { .. } => Ok(Children::one(place)),
             RelationKind::Many { .. } => self.page(field, relation.target, 0),
             RelationKind::Lineage => Ok(Children { place, many: MAX_STEPS.into(), extra: HEAVY }),
+            RelationKind::Hits { .. } => {
+                let hits = self.page(field, relation.target, HEAVY)?;
+                let many = self.number(field, "first").unwrap_or_else(|| RELATED.into()).max(1);
+                Ok(Children { many, ..hits })
+            }
             RelationKind::Groups => {
                 let first = self.number(field, "first").unwrap_or_else(|| DEFAULT_GROUPS.into());
                 Ok(Children { place, many: first.max(1), extra: 0 })

@@ -8,7 +8,6 @@ use async_graphql::registry::{
 use async_graphql::{Name, Value};
 
 use super::meta::{add_enum, argument};
-use crate::model::entity::Type;
 use crate::store::db::reads::Hint;
 
 const NAME: &str = "cacheControl";
@@ -36,7 +35,7 @@ pub(super) fn add_cache_control(registry: &mut Registry) {
              What has changed is never served from the cache, whatever stands here."
                 .to_owned(),
         ),
-        locations: vec![Location::OBJECT, Location::FIELD_DEFINITION],
+        locations: vec![Location::OBJECT],
         args: args.into_iter().collect(),
         is_repeatable: false,
         visible: None,
@@ -44,16 +43,16 @@ pub(super) fn add_cache_control(registry: &mut Registry) {
     });
 }
 
-/// Says of a type that is in the registry what its declaration says, if that is anything.
-pub(super) fn add_hint(registry: &mut Registry, ty: &Type) {
-    let said = invocation(ty.hint, ty.is_personal());
-    if let Some(MetaType::Object { directive_invocations, .. }) = registry.types.get_mut(&ty.name) {
+/// Says it of a type that is in the registry, if there is anything to be said.
+pub(super) fn add_hint(registry: &mut Registry, name: &str, hint: Hint, personal: bool) {
+    let said = invocation(hint, personal);
+    if let Some(MetaType::Object { directive_invocations, .. }) = registry.types.get_mut(name) {
         directive_invocations.extend(said);
     }
 }
 
-/// The directive that says so; `None` if there is nothing to be said.
-pub(super) fn invocation(hint: Hint, personal: bool) -> Option<MetaDirectiveInvocation> {
+/// The directive; `None` if there is nothing to be said.
+fn invocation(hint: Hint, personal: bool) -> Option<MetaDirectiveInvocation> {
     let Hint { max_age_s, stale_while_revalidate_s, stale_if_error_s } = hint;
     let seconds = |seconds: u32| (seconds > 0).then(|| Value::from(seconds));
     let args: IndexMap<String, Value> = [

@@ -79,6 +79,11 @@ impl RowSet {
         elements(self.cell(row, column)?).map(|bytes| Uuid::from_slice(bytes).ok()).collect()
     }
 
+    /// A cell of type `float8`.
+    pub fn float(&self, row: usize, column: usize) -> Option<f64> {
+        Some(f64::from_be_bytes(self.cell(row, column)?.try_into().ok()?))
+    }
+
     /// A cell of type `text`.
     pub fn text(&self, row: usize, column: usize) -> Option<&str> {
         std::str::from_utf8(self.cell(row, column)?).ok()

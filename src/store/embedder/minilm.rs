@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use tokenizers::{Tokenizer, TruncationParams};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::bert::{Bert, Shape};
 use super::workers::{Tokens, Workers};
 use crate::error::{Code, Error, Result};
 
 /// The model's name, as its authors write it.
-pub const NAME: &str = "all-MiniLM-L6-v2";
+pub const NAME: &str = super::MINILM;
 /// How many numbers a vector has.
 pub const DIMENSION: usize = 384;
 /// The model was trained on no more; what follows does not count.
@@ -69,9 +70,10 @@ impl MiniLm {
             .ok_or_else(|| Error::internal("the embedder answered fewer vectors than texts"))
     }
 
-    /// Embeds ahead of all that [`Self::embed`] has not begun.
-    pub(super) async fn embed_now(&self, text: &str) -> Result<Vec<f32>> {
-        self.workers.question(tokens(&self.tokenizer, text)?).await
+    /// Embeds ahead of all that [`Self::embed`] has not begun. The place among the questions is given back when the
+    /// work is done or was skipped.
+    pub(super) async fn embed_now(&self, text: &str, place: OwnedSemaphorePermit) -> Result<Vec<f32>> {
+        self.workers.question(tokens(&self.tokenizer, text)?, place).await
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::bert::Bert;
 use crate::error::{Error, Result};
 
-/// Jobs of one lane that wait or run. More callers than that wait their turn without holding their texts' tokens here.
-const LANE_JOBS_MAX: usize = 64;
+/// Pieces that wait or run. More callers than that wait their turn without holding their texts' tokens here.
+const PIECES_MAX: usize = 64;
 /// More threads than this gain nothing on texts this short.
 const THREADS_MAX: usize = 8;
 
@@ -25,7 +25,6 @@ type Vectors = Vec<Vec<f32>>;
 #[derive(Debug)]
 pub(super) struct Workers {
     shared: Arc<Shared>,
-    questions: Arc<Semaphore>,
     pieces: Arc<Semaphore>,
 }
 
@@ -47,18 +46,14 @@ struct Job {
     tokens: Tokens,
     reply: oneshot::Sender<candle_core::Result<Vectors>>,
     /// Held until the job is done or abandoned: the bound of the lane.
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl Workers {
     /// Starts the threads. They end when this is dropped.
     pub(super) fn start(model: Bert) -> Result<Self> {
         let shared = Arc::new(Shared { lanes: Mutex::default(), wake: Condvar::new() });
-        let workers = Self {
-            shared: Arc::clone(&shared),
-            questions: Arc::new(Semaphore::new(LANE_JOBS_MAX)),
-            pieces: Arc::new(Semaphore::new(LANE_JOBS_MAX)),
-        };
+        let workers = Self { shared: Arc::clone(&shared), pieces: Arc::new(Semaphore::new(PIECES_MAX)) };
         let model = Arc::new(model);
         let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         for number in 0..threads {
@@ -76,25 +71,25 @@ impl Workers {
     }
 
     /// Computes before all pieces of batches.
-    pub(super) async fn question(&self, tokens: Vec<u32>) -> Result<Vec<f32>> {
-        let vectors = self.run(&self.questions, |lanes| &mut lanes.questions, vec![tokens]).await?;
+    pub(super) async fn question(&self, tokens: Vec<u32>, place: OwnedSemaphorePermit) -> Result<Vec<f32>> {
+        let vectors = self.run(|lanes| &mut lanes.questions, vec![tokens], place).await?;
         vectors.into_iter().next().ok_or_else(|| Error::internal("the embedder answered no vector"))
     }
 
     /// Computes when no question waits.
     pub(super) async fn piece(&self, tokens: Tokens) -> Result<Vectors> {
-        self.run(&self.pieces, |lanes| &mut lanes.pieces, tokens).await
+        let place = Arc::clone(&self.pieces).acquire_owned().await.map_err(Error::internal)?;
+        self.run(|lanes| &mut lanes.pieces, tokens, place).await
     }
 
     async fn run(
         &self,
-        bound: &Arc<Semaphore>,
         lane: fn(&mut Lanes) -> &mut VecDeque<Job>,
         tokens: Tokens,
+        place: OwnedSemaphorePermit,
     ) -> Result<Vectors> {
-        let place = Arc::clone(bound).acquire_owned().await.map_err(Error::internal)?;
         let (reply, answer) = oneshot::channel();
-        lane(&mut self.shared.lanes()).push_back(Job { tokens, reply, _place: place });
+        lane(&mut self.shared.lanes()).push_back(Job { tokens, reply, place });
         // All of them: the one that a single notification wakes might be the one that takes no pieces.
         self.shared.wake.notify_all();
         answer.await.map_err(Error::internal)?.map_err(Error::internal)
@@ -122,6 +117,8 @@ impl Shared {
             }
             // A panic costs this one job, not the worker: its caller sees the reply dropped.
             if let Ok(vectors) = catch_unwind(AssertUnwindSafe(|| model.embed(&job.tokens))) {
+                // Whoever has the answer finds the place free.
+                drop(job.place);
                 // A caller that went away while the job ran misses nothing.
                 drop(job.reply.send(vectors));
             }

@@ -8,23 +8,29 @@
 //! flushed is lost in a crash and the caller must write it again. And it never shortens that log, so we do, when
 //! nobody has it open.
 
+mod filter;
 mod folder;
+mod generations;
 mod shard;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 
+use chrono::{DateTime, Utc};
 use qdrant_edge::EdgeShard;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::{Hit, Point, Question, WINDOW_MAX};
+use super::rarity::Rarity;
+use super::stages::{Ask, List};
+use super::{Facet, Filter, Layout, Point};
 use crate::error::{Error, Result};
-pub use folder::Existing;
-use folder::Folder;
+use folder::{Existing, Folder};
+use generations::Generations;
 
 /// Points per call to the engine: one record of its log.
 const BATCH_POINTS_MAX: usize = 256;
@@ -35,47 +41,138 @@ const LOG_FILES_MAX: usize = 4;
 #[derive(Debug)]
 pub struct Edge {
     state: Arc<State>,
-    dimension: usize,
+    layout: Layout,
+    rarity: Rarity,
     /// Searches at one time: each is busy with a core of its own.
     searches: Semaphore,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Held by every write, for its whole length, and taken before `shard`.
+    generations: Generations,
+    /// Held by every write, for its whole length, and taken before `open`.
     writing: Mutex<()>,
-    /// Written only to put another shard in its place; `None` after that failed half-way.
-    shard: RwLock<Option<EdgeShard>>,
+    /// Written only to put another shard in its place; `None` after that failed half-way, and after `publish`.
+    open: RwLock<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    shard: EdgeShard,
     /// Comes last, so that the folder is free only when the shard is closed.
     folder: Folder,
+    number: u32,
+}
+
+impl Open {
+    fn new(generations: &Generations, number: u32, layout: &Layout, existing: Existing) -> Result<Self> {
+        let mut folder = Folder::open(&generations.folder(number), layout, existing)?;
+        Ok(Self { shard: folder.open_shard()?, folder, number })
+    }
 }
 
 impl Edge {
-    /// Opens the folder, which is made when it is not there.
-    pub async fn open(dir: &Path, model: &str, dimension: usize, existing: Existing) -> Result<Self> {
-        let (dir, model) = (dir.to_owned(), model.to_owned());
+    /// Opens the index below `dir`, which is made when it is not there.
+    pub async fn open(dir: &Path, layout: Layout) -> Result<Self> {
+        Self::start(dir, layout, |generations, layout| {
+            let number = generations.present_or_first()?;
+            let open = Open::new(generations, number, layout, Existing::Keep)?;
+            generations.delete_before(number)?;
+            Ok(open)
+        })
+        .await
+    }
+
+    /// See [`super::Vectors::draft`].
+    pub async fn draft(dir: &Path, layout: Layout) -> Result<Self> {
+        Self::start(dir, layout, |generations, layout| {
+            Open::new(generations, generations.draft()?, layout, Existing::Replace)
+        })
+        .await
+    }
+
+    async fn start(
+        dir: &Path,
+        layout: Layout,
+        open: impl FnOnce(&Generations, &Layout) -> Result<Open> + Send + 'static,
+    ) -> Result<Self> {
+        let (dir, for_thread) = (dir.to_owned(), layout.clone());
         let state = spawn_blocking(move || {
-            let folder = Folder::open(&dir, &model, dimension, existing)?;
-            let shard = folder.open_shard()?;
-            Ok::<_, Error>(State { writing: Mutex::new(()), shard: RwLock::new(Some(shard)), folder })
+            let generations = Generations::new(&dir)?;
+            let open = RwLock::new(Some(open(&generations, &for_thread)?));
+            Ok::<_, Error>(State { generations, writing: Mutex::new(()), open })
         });
         let state = Arc::new(state.await.map_err(Error::internal)??);
         let searches = Semaphore::new(thread::available_parallelism().map_or(1, usize::from));
-        Ok(Self { state, dimension, searches })
+        Ok(Self { state, layout, rarity: Rarity::default(), searches })
+    }
+
+    /// See [`super::Vectors::publish`].
+    pub async fn publish(&self) -> Result<()> {
+        self.blocking(|state| {
+            let _writing = state.writing();
+            let mut open = state.open.write().unwrap_or_else(PoisonError::into_inner);
+            // Closed before it is named, so that whoever reads the name finds it free.
+            let number = open.take().ok_or_else(closed)?.number;
+            state.generations.set_present(number)
+        })
+        .await
+    }
+
+    /// See [`super::Vectors::refresh`].
+    pub async fn refresh(&self) -> Result<bool> {
+        let layout = self.layout.clone();
+        self.blocking(move |state| {
+            let present = state.generations.present()?;
+            let number = state.open().as_ref().map(|open| open.number);
+            let Some(present) = present.filter(|present| number.is_none_or(|number| number < *present))
+            else {
+                return Ok(false);
+            };
+            let open = Open::new(&state.generations, present, &layout, Existing::Keep)?;
+            let _writing = state.writing();
+            let former = state.open.write().unwrap_or_else(PoisonError::into_inner).replace(open);
+            drop(former);
+            state.generations.delete_before(present)?;
+            Ok(true)
+        })
+        .await
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(super) fn rarity(&self) -> &Rarity {
+        &self.rarity
+    }
+
+    /// See [`super::Vectors::was_killed`].
+    pub fn was_killed(&self) -> bool {
+        self.state.open().as_ref().is_some_and(|open| open.folder.was_killed())
     }
 
     /// See [`super::Vectors::upsert`].
-    pub async fn upsert(&self, points: Vec<Point>) -> Result<usize> {
-        for point in &points {
-            self.check(&point.vector).map_err(Error::internal)?;
-        }
+    pub async fn upsert(&self, points: Vec<Point>) -> Result<()> {
+        self.layout.check(&points)?;
         self.write(move |shard| shard::upsert(shard, points, BATCH_POINTS_MAX)).await
     }
 
     /// See [`super::Vectors::delete`].
-    pub async fn delete(&self, ids: &[Uuid]) -> Result<()> {
+    pub async fn delete(&self, versions: &[(Uuid, i32)], at: DateTime<Utc>) -> Result<()> {
+        let versions = versions.to_vec();
+        self.write(move |shard| shard::delete(shard, &versions, at, BATCH_POINTS_MAX)).await
+    }
+
+    /// See [`super::Vectors::forget`].
+    pub async fn forget(&self, ids: &[Uuid]) -> Result<()> {
         let ids = ids.to_vec();
-        self.write(move |shard| shard::delete(shard, &ids)).await
+        self.write(move |shard| shard::forget(shard, &ids)).await
+    }
+
+    /// See [`super::Vectors::purge`].
+    pub async fn purge(&self, before: DateTime<Utc>) -> Result<()> {
+        self.write(move |shard| shard::purge(shard, before)).await
     }
 
     /// See [`super::Vectors::versions`].
@@ -84,27 +181,58 @@ impl Edge {
         self.read(move |shard| shard::versions(shard, &ids)).await
     }
 
-    /// See [`super::Vectors::search`].
-    pub async fn search(&self, question: Question<'_>) -> Result<Vec<Hit>> {
-        self.check(question.vector).map_err(|text| Error::bad_input("vector", text))?;
-        let end = question.offset.saturating_add(question.limit);
-        if end > WINDOW_MAX {
-            return Err(Error::bad_input("first", format!("a search goes no deeper than {WINDOW_MAX} hits")));
-        }
-        if question.limit == 0 || question.projects.is_some_and(<[_]>::is_empty) {
-            return Ok(Vec::new());
-        }
-        let vector = question.vector.to_vec();
-        let projects = question.projects.map(<[_]>::to_vec);
+    /// See [`super::Vectors::scroll`].
+    pub async fn scroll(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<(Uuid, i32)>> {
+        self.read(move |shard| shard::scroll(shard, after, limit)).await
+    }
+
+    /// See [`super::Vectors::vectors`].
+    pub async fn vectors(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Vec<f32>>> {
+        let ids = ids.to_vec();
+        self.read(move |shard| shard::vectors(shard, &ids)).await
+    }
+
+    /// See [`super::Vectors::digests`].
+    pub async fn digests(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, (String, Vec<f32>)>> {
+        let ids = ids.to_vec();
+        self.read(move |shard| shard::digests(shard, &ids)).await
+    }
+
+    pub(super) async fn lists(&self, asks: Vec<Ask>) -> Result<Vec<List>> {
         let _turn = self.searches.acquire().await.map_err(Error::internal)?;
-        let mut hits =
-            self.read(move |shard| shard::nearest(shard, &vector, projects.as_deref(), end)).await?;
-        Ok(hits.split_off(question.offset.min(hits.len())))
+        self.read(move |shard| asks.into_iter().map(|ask| shard::list(shard, ask)).collect()).await
     }
 
     /// See [`super::Vectors::count`].
-    pub async fn count(&self) -> Result<usize> {
-        self.read(shard::count).await
+    pub async fn count(&self, filter: Filter) -> Result<usize> {
+        self.read(move |shard| shard::count(shard, &filter)).await
+    }
+
+    /// See [`super::Vectors::facets`].
+    pub async fn facets(&self, keys: &[&'static str], filter: Filter) -> Result<Vec<Facet>> {
+        let keys = keys.to_vec();
+        self.read(move |shard| keys.into_iter().map(|key| shard::facet(shard, key, &filter)).collect()).await
+    }
+
+    /// See [`super::Vectors::set_bookmark`].
+    pub async fn set_bookmark(&self, text: &str) -> Result<()> {
+        let text = text.to_owned();
+        self.write(move |shard| shard::set_bookmark(shard, text)).await
+    }
+
+    /// See [`super::Vectors::move_bookmark`].
+    pub async fn move_bookmark(&self, from: &str, to: &str) -> Result<bool> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.write(move |shard| {
+            let is_same = shard::bookmark(shard)?.as_ref() == Some(&from);
+            if is_same { shard::set_bookmark(shard, to).map(|()| true) } else { Ok(false) }
+        })
+        .await
+    }
+
+    /// See [`super::Vectors::bookmark`].
+    pub async fn bookmark(&self) -> Result<Option<String>> {
+        self.read(shard::bookmark).await
     }
 
     /// See [`super::Vectors::optimize`].
@@ -116,8 +244,13 @@ impl Edge {
     pub async fn flush(&self) -> Result<()> {
         self.blocking(|state| {
             let _writing = state.writing();
-            state.shard()?.as_ref().ok_or_else(closed)?.flush();
-            if state.folder.log_files()? > LOG_FILES_MAX { state.replace(Folder::open_shard) } else { Ok(()) }
+            let long = {
+                let open = state.open();
+                let open = open.as_ref().ok_or_else(closed)?;
+                open.shard.flush();
+                open.folder.log_files()? > LOG_FILES_MAX
+            };
+            if long { state.reopen(|_| Ok(())) } else { Ok(()) }
         })
         .await
     }
@@ -126,31 +259,16 @@ impl Edge {
     pub async fn clear(&self) -> Result<()> {
         self.blocking(|state| {
             let _writing = state.writing();
-            state.replace(|folder| {
-                folder.delete_shard()?;
-                folder.open_shard()
-            })
+            state.reopen(Folder::delete_shard)
         })
         .await
-    }
-
-    /// The engine would write a vector that no search can compare, and notice much later.
-    fn check(&self, vector: &[f32]) -> Result<(), String> {
-        if vector.len() != self.dimension {
-            return Err(format!("a vector has {} numbers here, not {}", self.dimension, vector.len()));
-        }
-        if vector.iter().all(|number| number.is_finite()) {
-            Ok(())
-        } else {
-            Err("a vector has finite numbers only".to_owned())
-        }
     }
 
     async fn read<T: Send + 'static>(
         &self,
         call: impl FnOnce(&EdgeShard) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.blocking(move |state| call(state.shard()?.as_ref().ok_or_else(closed)?)).await
+        self.blocking(move |state| call(&state.open().as_ref().ok_or_else(closed)?.shard)).await
     }
 
     async fn write<T: Send + 'static>(
@@ -159,7 +277,7 @@ impl Edge {
     ) -> Result<T> {
         self.blocking(move |state| {
             let _writing = state.writing();
-            call(state.shard()?.as_ref().ok_or_else(closed)?)
+            call(&state.open().as_ref().ok_or_else(closed)?.shard)
         })
         .await
     }
@@ -180,21 +298,41 @@ impl State {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shard(&self) -> Result<RwLockReadGuard<'_, Option<EdgeShard>>> {
-        Ok(self.shard.read().unwrap_or_else(PoisonError::into_inner))
+    fn open(&self) -> RwLockReadGuard<'_, Option<Open>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the shard, which flushes it, and puts another in its place. Searches wait meanwhile.
-    fn replace(&self, open: impl FnOnce(&Folder) -> Result<EdgeShard>) -> Result<()> {
-        let mut shard = self.shard.write().unwrap_or_else(PoisonError::into_inner);
-        drop(shard.take());
-        *shard = Some(open(&self.folder)?);
+    /// Closes the shard, which flushes it, and opens it again after a change of its folder. Searches wait meanwhile.
+    fn reopen(&self, change: impl FnOnce(&Folder) -> Result<()>) -> Result<()> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let Open { shard, folder, number } = open.take().ok_or_else(closed)?;
+        drop(shard);
+        change(&folder)?;
+        *open = Some(Open { shard: folder.reopen_shard()?, folder, number });
         Ok(())
     }
 }
 
+impl Drop for State {
+    /// The engine flushes while it is dropped, and panics if it cannot, as when its folder is gone. In the middle of
+    /// another panic, such as that of the flush before it, this would be the end of the process.
+    fn drop(&mut self) {
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Open { shard, mut folder, .. }) = open else { return };
+        if thread::panicking() || !folder.is_there() {
+            std::mem::forget(shard);
+        } else if catch_unwind(AssertUnwindSafe(|| drop(shard))).is_err() {
+            folder.keep_mark();
+            tracing::warn!("the vector index was not flushed when it was closed");
+        }
+    }
+}
+
 fn closed() -> Error {
-    Error::unavailable("the vector index", "the shard could not be opened again; see the log above")
+    Error::unavailable(
+        "the vector index",
+        "it is closed: published, or it could not be opened again; see the log above",
+    )
 }
 
 fn unavailable(cause: qdrant_edge::OperationError) -> Error {

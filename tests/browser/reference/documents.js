@@ -24,9 +24,9 @@ export function randomFrom(seed) {
 const DEPTH = 5;
 const FIELDS = 60;
 const UNKNOWN = "00000000-0000-4000-8000-ffffffffffff";
-// What is left out: searchEvidence needs a model, and the gateway itself goes on writing the trail and the feed.
+// What is left out: searches need a model, and the gateway itself goes on writing the trail and the feed.
 const EXCLUDED = new Set([
-  "searchEvidence", "auditLog", "auditLogs", "verifyAuditLog", "activity", "activities",
+  "searchEvidence", "searchTasks", "searchAgents", "similar", "evidenceFor", "auditLog", "auditLogs", "verifyAuditLog", "activity", "activities",
 ]);
 
 const screamingCase = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase();

@@ -100,6 +100,7 @@ async fn every_entity_is_logged() {
         "change_log_pruned",
         "import_progress",
         "metrics",
+        "parked_rows",
         "persisted_documents",
         "processed_messages",
     ];

@@ -5,17 +5,27 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
-use crate::store::embedder::Embedder;
+use crate::store::embedder::{Embedder, Model};
+use crate::store::redis::Redis;
+use crate::telemetry::Metrics;
 
-/// Read once for all tests.
-#[allow(clippy::disallowed_methods, reason = "a test has no configuration")]
+/// Read once for most tests.
 static EMBEDDER: LazyLock<Embedder> = LazyLock::new(|| {
-    let dir = std::env::var_os("EVIDENCE_GATEWAY_MODEL_DIR").map_or_else(
+    let model = MiniLm::load(&dir()).unwrap_or_else(|error| panic!("{error:?}"));
+    over(model, 256)
+});
+
+#[allow(clippy::disallowed_methods, reason = "a test has no configuration")]
+fn dir() -> PathBuf {
+    std::env::var_os("EVIDENCE_GATEWAY_MODEL_DIR").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".evidence-gateway/models").join(NAME),
         PathBuf::from,
-    );
-    Embedder::minilm(&dir).unwrap_or_else(|error| panic!("{error:?}"))
-});
+    )
+}
+
+fn over(model: MiniLm, queue: usize) -> Embedder {
+    Embedder::over(Model::MiniLm(model), queue, Redis::Off, Arc::new(Metrics::new().unwrap())).unwrap()
+}
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
@@ -121,6 +131,17 @@ async fn a_question_does_not_wait_for_the_index() {
     EMBEDDER.embed(vec!["the next batch".into()]).await.unwrap();
 }
 
+#[tokio::test]
+async fn one_question_too_many_is_told_so() {
+    let embedder = over(MiniLm::load(&dir()).unwrap(), 1);
+    let mut first = std::pin::pin!(embedder.embed_query("the first"));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    let error = embedder.embed_query("one too many").await.unwrap_err();
+    assert!(error.message().starts_with("too many questions"), "{error}");
+    first.await.unwrap();
+    embedder.embed_query("one too many").await.unwrap();
+}
+
 impl Embedder {
     async fn embed_owned(self, texts: Vec<String>) -> Result<Vec<Vec<f32>>> {
         self.embed(texts).await
@@ -130,10 +151,10 @@ impl Embedder {
 #[test]
 fn a_missing_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let error = Embedder::minilm(dir.path()).unwrap_err();
+    let error = MiniLm::load(dir.path()).unwrap_err();
     assert!(error.message().contains("tokenizer.json is missing; get it with `make model`"), "{error}");
     std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
-    let error = Embedder::minilm(dir.path()).unwrap_err();
+    let error = MiniLm::load(dir.path()).unwrap_err();
     assert!(error.message().contains("tokenizer.json cannot be used"), "{error}");
 }
 

@@ -1,7 +1,8 @@
 //! Owns the folder of an index: who has it open, what it was made for, and the files of the engine inside.
 //!
 //! - `lock` is locked by the process that has the index open.
-//! - `index.json` says for which model and dimension it was made.
+//! - `index.json` says for which layout it was made.
+//! - `in-use` is there from the opening to the closing: who finds it knows that a process was killed.
 //! - `shard/` is the engine's own.
 
 use std::collections::BTreeMap;
@@ -9,50 +10,70 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use qdrant_edge::{
-    Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, Modifier, WalOptions,
-};
+use qdrant_edge::{Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, WalOptions};
 use serde::{Deserialize, Serialize};
 
+use super::super::{BM25, DENSE, FORMAT, Layout};
 use super::shard;
 use crate::error::{Code, Error, Result};
 
 /// The size of one file of the engine's log, made in advance.
 const LOG_FILE_BYTES: usize = 8 * 1024 * 1024;
 
-/// What to do with an index that is already there.
+/// The name of the mark of an open folder.
+const IN_USE: &str = "in-use";
+
+/// What to do with an index of another layout that is already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// Open it; it must have been made for the same model and dimension.
+pub(super) enum Existing {
+    /// Refuse it.
     Keep,
-    /// Delete it, whatever it was made for.
-    Delete,
+    /// Delete it.
+    Replace,
 }
 
-/// What an index was made for. Vectors of another model are numbers without meaning here.
+/// What an index was made for, as its folder tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Made {
     model: String,
     dimension: usize,
+    keys: String,
+    format: u32,
 }
 
 #[derive(Debug)]
 pub(super) struct Folder {
     dir: PathBuf,
-    made: Made,
+    layout: Layout,
+    /// Whether the mark is ours.
+    is_marked: bool,
+    /// Whether it was somebody's who never closed the folder.
+    was_killed: bool,
     /// The lock ends with the file: also when the process is killed.
     _lock: File,
 }
 
 impl Folder {
-    pub(super) fn open(dir: &Path, model: &str, dimension: usize, existing: Existing) -> Result<Self> {
+    pub(super) fn open(dir: &Path, layout: &Layout, existing: Existing) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|cause| broken(dir, cause))?;
-        let made = Made { model: model.to_owned(), dimension };
-        let folder = Self { dir: dir.to_owned(), made, _lock: lock(dir)? };
-        let there = if existing == Existing::Keep { folder.read_made()? } else { None };
+        let lock = lock(dir)?;
+        let folder = Self {
+            dir: dir.to_owned(),
+            layout: layout.clone(),
+            is_marked: false,
+            was_killed: false,
+            _lock: lock,
+        };
+        let there = match existing {
+            Existing::Keep => folder.read_made()?,
+            Existing::Replace => folder.read_made().ok().flatten().filter(|there| *there == folder.made()),
+        };
         match there {
-            Some(there) if there == folder.made => {}
-            Some(there) => return Err(folder.made_for_another(&there)),
+            Some(there) if there == folder.made() => {}
+            Some(there) => {
+                let place = format!("in {}", dir.display());
+                return Err(layout.refuse(&place, &there.model, there.dimension, there.format));
+            }
             // Without the file, what there is comes from an opening or a deletion that was cut short.
             None => {
                 folder.delete_shard()?;
@@ -62,8 +83,33 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Opens the engine: at the start, after [`Self::delete_shard`], and to shorten its log.
-    pub(super) fn open_shard(&self) -> Result<EdgeShard> {
+    /// Opens the engine for the first time.
+    ///
+    /// The engine writes its indexes of payload keys to their files at once, and the points that belong to them when it
+    /// is flushed, and trusts its log for the difference, which it never reads. After a kill, the next points in the
+    /// place of those that were lost would have their entries, such as that they are deleted.
+    pub(super) fn open_shard(&mut self) -> Result<EdgeShard> {
+        let shard = self.load_shard()?;
+        let mark = self.dir.join(IN_USE);
+        self.was_killed = mark.exists();
+        if self.was_killed {
+            tracing::info!("the vector index was not closed; its payload keys are indexed anew");
+        }
+        shard::ensure_payload_indexes(&shard, &self.layout, self.was_killed)?;
+        shard.flush();
+        File::create(mark).map_err(|cause| self.broken(cause))?;
+        self.is_marked = true;
+        Ok(shard)
+    }
+
+    /// Opens the engine again: after [`Self::delete_shard`], and to shorten its log.
+    pub(super) fn reopen_shard(&self) -> Result<EdgeShard> {
+        let shard = self.load_shard()?;
+        shard::ensure_payload_indexes(&shard, &self.layout, false)?;
+        Ok(shard)
+    }
+
+    fn load_shard(&self) -> Result<EdgeShard> {
         let path = self.shard_path();
         let shard = if path.join("segments").is_dir() {
             self.shorten_log()?;
@@ -72,9 +118,7 @@ impl Folder {
             fs::create_dir_all(&path).map_err(|cause| self.broken(cause))?;
             EdgeShard::new(&path, self.config())
         };
-        let shard = shard.map_err(|cause| self.broken(cause))?;
-        shard::ensure_payload_index(&shard)?;
-        Ok(shard)
+        shard.map_err(|cause| self.broken(cause))
     }
 
     /// The shard must not be open.
@@ -112,14 +156,28 @@ impl Folder {
     }
 
     fn config(&self) -> EdgeConfig {
-        let dense = EdgeVectorParams::builder(self.made.dimension, Distance::Cosine).build();
-        // Nothing is written there yet. A vector that is named from the start needs no rebuild later.
-        let bm25 = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
+        let dense = EdgeVectorParams::builder(self.layout.dimension, Distance::Cosine).build();
+        let bm25 = EdgeSparseVectorParams::builder().build();
         EdgeConfig::builder()
-            .vector(shard::DENSE, dense)
-            .sparse_vector(shard::BM25, bm25)
+            .vector(DENSE, dense)
+            .sparse_vector(BM25, bm25)
             .wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() })
             .build()
+    }
+
+    /// Whether the process that had it open before was killed.
+    pub(super) fn was_killed(&self) -> bool {
+        self.was_killed
+    }
+
+    /// Has the next one who opens it take this process for killed.
+    pub(super) fn keep_mark(&mut self) {
+        self.is_marked = false;
+    }
+
+    /// Whether nobody deleted it.
+    pub(super) fn is_there(&self) -> bool {
+        self.shard_path().is_dir()
     }
 
     fn shard_path(&self) -> PathBuf {
@@ -135,7 +193,7 @@ impl Folder {
     }
 
     fn write_made(&self) -> Result<()> {
-        let bytes = serde_json::to_vec(&self.made).map_err(Error::internal)?;
+        let bytes = serde_json::to_vec(&self.made()).map_err(Error::internal)?;
         // Renamed into place, so that the file is there as a whole or not at all.
         let draft = self.dir.join("index.json.new");
         fs::write(&draft, bytes)
@@ -143,20 +201,25 @@ impl Folder {
             .map_err(|cause| self.broken(cause))
     }
 
-    fn made_for_another(&self, there: &Made) -> Error {
-        let text = format!(
-            "the vector index in {} was made for {} ({} dimensions), not for {} ({}); rebuild it with `reindex`",
-            self.dir.display(),
-            there.model,
-            there.dimension,
-            self.made.model,
-            self.made.dimension
-        );
-        Error::new(Code::Unavailable, text)
+    fn made(&self) -> Made {
+        let Layout { model, dimension, .. } = &self.layout;
+        Made { model: model.clone(), dimension: *dimension, keys: self.layout.keys_text(), format: FORMAT }
     }
 
     fn broken(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         broken(&self.dir, cause)
+    }
+}
+
+impl Drop for Folder {
+    /// The engine is closed by now, and flushed if that did not panic.
+    fn drop(&mut self) {
+        if self.is_marked
+            && !std::thread::panicking()
+            && let Err(error) = fs::remove_file(self.dir.join(IN_USE))
+        {
+            tracing::debug!(%error, "the folder of the vector index keeps its mark");
+        }
     }
 }
 
@@ -172,7 +235,7 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
-fn broken(dir: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(super) fn broken(dir: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let text = format!("the vector index in {} cannot be used; rebuild it with `reindex`", dir.display());
     Error::new(Code::Unavailable, text).because(cause)
 }
