@@ -17,7 +17,7 @@ pub enum Cache {
     /// Have every process forget answers. It is for changes that left nothing in the change log, as when rows were
     /// loaded with triggers switched off; others are noticed.
     Purge {
-        /// Forget those that show this row, as in Task:<id>, or list rows of this type, as in Task.
+        /// Forget those that show this row, as in `Task:ID`, or list rows of this type, as in `Task`.
         #[arg(long, required_unless_present = "all")]
         tag: Vec<Tag>,
         /// Forget all of them, those in Redis, too.

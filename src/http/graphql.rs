@@ -235,7 +235,7 @@ async fn answer(app: &App, headers: &HeaderMap, asked: Asked, served: &mut Serve
     let waited = consistency::wait(app, headers, token).await;
     waited.map_err(|(status, error)| Refused { status, refusal: error.into() })?;
     let session = app.db.session();
-    let answered = cached::answer(app, &ask, admitted, viewer, session.clone(), origin);
+    let answered = Box::pin(cached::answer(app, &ask, admitted, viewer, session.clone(), origin));
     let answered = in_time(app, answered).await;
     served.statements = session.statements();
     match answered? {

@@ -160,7 +160,7 @@ impl<'a> Reading<'a> {
                 match &relation.kind {
                     RelationKind::One { .. } => watched.extend(owner_key(relation)),
                     RelationKind::Many { join, .. } => self.other_tables(join, false),
-                    RelationKind::Lineage | RelationKind::Groups => {}
+                    RelationKind::Lineage | RelationKind::Groups | RelationKind::Hits { .. } => {}
                 }
                 self.visible(relation.target);
                 if let Some(table) = &graph().types[relation.target].table {
