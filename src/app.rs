@@ -12,7 +12,9 @@ use crate::error::Result;
 use crate::graphql::Graph;
 use crate::graphql::search::Searcher;
 use crate::http::health::Health;
+use crate::http::live::Sockets;
 use crate::http::viewer::{Access, Authenticator};
+use crate::live::Live;
 use crate::model::cursor::CursorKey;
 use crate::model::searched::INDEX_KEYS;
 use crate::store::db::{Db, PoolState};
@@ -55,6 +57,10 @@ pub struct Wired {
     pub cache: Cache,
     /// What signs cursors and consistency tokens.
     pub cursors: CursorKey,
+    /// Streams of answers.
+    pub live: Live,
+    /// The connections that stay.
+    pub sockets: Sockets,
     /// Whether it may be sent requests.
     pub health: Arc<Health>,
 }
@@ -91,6 +97,7 @@ impl App {
         let documents = Documents::new(redis.clone(), db.clone());
         let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters);
         watch_cache(&metrics, &cache)?;
+        let sockets = Sockets::new(&config.sockets, metrics.clone());
         let (config, health) = (Arc::new(config), Arc::default());
         let wired = Wired {
             config,
@@ -103,6 +110,8 @@ impl App {
             documents,
             cache,
             cursors,
+            live: Live,
+            sockets,
             health,
         };
         Ok(Self(Arc::new(wired)))

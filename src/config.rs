@@ -13,10 +13,12 @@ use crate::error::{Error, Result};
 
 pub use embedder::{EmbedderKind, Embedding};
 pub use limits::Limits;
+pub use sockets::SocketSettings;
 pub use vectors::{Quantization, VectorSettings};
 
 mod embedder;
 mod limits;
+mod sockets;
 mod vectors;
 
 /// Everything that can be set.
@@ -118,6 +120,10 @@ pub struct Config {
     /// How long a connection may lie idle, in milliseconds, 100 to 3600000: longer than a proxy in front keeps its own.
     #[arg(long, env = "EVIDENCE_GATEWAY_IDLE_TIMEOUT_MS", default_value_t = 75_000, value_parser = Range(100, 3_600_000), global = true)]
     pub idle_timeout_ms: u32,
+
+    /// Connections that stay.
+    #[command(flatten)]
+    pub sockets: SocketSettings,
 
     /// Whose pages may ask from a browser: origins such as `https://app.example`, separated by commas, or * for all.
     #[arg(long, env = "EVIDENCE_GATEWAY_CORS_ORIGINS", default_value = "", hide_default_value = true, value_parser = read_origins, global = true)]

@@ -86,6 +86,11 @@ impl Error {
         Self { limit: Some(limit), ..Self::new(Code::BadUserInput, message) }
     }
 
+    /// So much at once that it is beyond a limit, which `limit` names as the settings do (`max_sockets`).
+    pub fn too_many(limit: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { limit: Some(limit), ..Self::new(Code::RateLimited, message) }
+    }
+
     /// A store that does not answer.
     pub fn unavailable(
         store: &'static str,

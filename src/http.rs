@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -13,14 +13,17 @@ pub mod console;
 pub mod graphql;
 pub mod health;
 pub mod host;
+pub mod live;
 pub mod observe;
 pub mod server;
 pub mod viewer;
 
+mod accept;
 mod body;
 mod cached;
 mod consistency;
 mod guard;
+mod operation;
 mod persisted;
 
 /// The routes, in their layers.
@@ -31,6 +34,8 @@ pub fn router(app: App) -> Router {
         .route("/assets/{*path}", get(console::asset))
         .route("/schema.graphql", get(console::schema))
         .route("/graphql", get(graphql::get).post(graphql::post))
+        .route("/graphql/stream", get(live::get).post(live::post).put(live::put).delete(live::delete))
+        .route("/graphql/ticket", post(live::ticket))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))

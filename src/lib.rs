@@ -4,6 +4,7 @@ pub mod cli;
 
 pub mod app;
 pub mod http;
+pub mod live;
 
 pub mod changes;
 

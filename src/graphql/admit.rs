@@ -74,6 +74,9 @@ pub struct Extensions {
     /// What the client has seen written, and wants to be seen in the answer.
     #[serde(rename = "consistencyToken")]
     pub consistency_token: Option<String>,
+    /// Makes the repetition of the request's mutations safe.
+    #[serde(rename = "idempotencyKey")]
+    pub idempotency_key: Option<String>,
 }
 
 /// `Option<Box<RawValue>>` takes null for a value of its own.

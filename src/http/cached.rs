@@ -62,6 +62,11 @@ impl Kept {
         Chosen { name: self.entry.origin.operation.as_deref().map(str::to_owned), kind: "query" }
     }
 
+    /// The answer itself.
+    pub(super) fn body(&self, ask: &Ask) -> bytes::Bytes {
+        if ask.explain { explained(&self.entry, self.status) } else { self.entry.body.clone() }
+    }
+
     pub(super) fn send(self, app: &App, ask: &Ask, kind: &'static str) -> Response {
         let Self { entry, status, .. } = self;
         // The same bytes as another media type are another representation.
@@ -72,7 +77,7 @@ impl Kept {
         let unchanged = ask.method == Method::GET && given.split(',').map(str::trim).any(known);
         let body = match (unchanged, ask.explain) {
             (true, _) => Body::empty(),
-            (false, true) => explained(&entry, status),
+            (false, true) => Body::from(explained(&entry, status)),
             (false, false) => Body::from(entry.body.clone()),
         };
         let mut response = Response::new(body);
@@ -109,12 +114,12 @@ fn control(ask: &Ask, entry: &Entry) -> HeaderValue {
 }
 
 /// The answer with what is known of it.
-fn explained(entry: &Entry, status: Status) -> Body {
+fn explained(entry: &Entry, status: Status) -> bytes::Bytes {
     let mut extension = entry.describe();
     extension["status"] = status.text().into();
     let mut body = entry.body.strip_suffix(b"}").unwrap_or(&entry.body).to_vec();
     body.extend_from_slice(format!(",\"extensions\":{{\"cache\":{extension}}}}}").as_bytes());
-    Body::from(body)
+    body.into()
 }
 
 /// The answer to a request that came before in the same bytes, if it still holds.

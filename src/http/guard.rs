@@ -4,7 +4,7 @@
 use std::any::Any;
 
 use axum::http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
@@ -16,6 +16,7 @@ use crate::config::Origins;
 use crate::error::Error;
 use crate::http::consistency;
 use crate::http::graphql::refused;
+use crate::http::live::STREAM_TOKEN;
 
 /// Bytes below which an answer is sent as it is: it fits into one packet anyway.
 const COMPRESS_ABOVE: u16 = 1_024;
@@ -32,12 +33,13 @@ pub(super) fn cors(origins: &Origins) -> Option<CorsLayer> {
             CorsLayer::new().allow_origin(AllowOrigin::list(list))
         }
     };
-    let named = ["x-api-key", "x-request-id", "traceparent", "idempotency-key", consistency::HEADER];
+    let named = ["x-api-key", "x-request-id", "traceparent", "idempotency-key", "last-event-id"];
+    let named = named.into_iter().chain([consistency::HEADER, STREAM_TOKEN]);
     let named = named.map(HeaderName::from_static);
     let allowed = [ACCEPT, AUTHORIZATION, CONTENT_TYPE].into_iter().chain(named);
     Some(
         layer
-            .allow_methods([Method::GET, Method::POST])
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
             .allow_headers(allowed.collect::<Vec<_>>())
             .expose_headers([
                 HeaderName::from_static("x-request-id"),
@@ -46,6 +48,21 @@ pub(super) fn cors(origins: &Origins) -> Option<CorsLayer> {
             ])
             .max_age(CORS_MAX_AGE),
     )
+}
+
+/// Whether a page that wants a socket is one of ours, or of an origin that may ask. CORS does not cover WebSockets:
+/// browsers let every page open them.
+pub(super) fn is_ours(headers: &HeaderMap, origins: &Origins) -> bool {
+    // No browser.
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let text = |value: &HeaderValue| value.to_str().map(str::to_ascii_lowercase).unwrap_or_default();
+    let origin = text(origin);
+    let may_ask = match origins {
+        Origins::Any => true,
+        Origins::Only(list) => list.contains(&origin),
+    };
+    let host = headers.get(HOST).map(text);
+    may_ask || origin.split_once("://").is_some_and(|(_, authority)| host.as_deref() == Some(authority))
 }
 
 /// What is worth compressing.

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
@@ -29,7 +29,7 @@ const MAX_ID: usize = 128;
 /// Bytes of an operation's name in the log.
 const MAX_NAME: usize = 128;
 /// No status of HTTP, but the one that others use for a client that hung up before the answer.
-const HUNG_UP: u16 = 499;
+pub(super) const HUNG_UP: u16 = 499;
 
 /// What ties a request's answer, its lines in the log and what it wrote together. In the extensions of a request.
 #[derive(Debug, Clone)]
@@ -43,6 +43,11 @@ impl RequestId {
         let given = || text(REQUEST_ID).filter(|id| is_id(id));
         let made = || new_id().to_string().into();
         Self(trace.or_else(given).map_or_else(made, Into::into))
+    }
+
+    /// A new one, for an operation that came without headers of its own.
+    pub(super) fn new() -> Self {
+        Self(new_id().to_string().into())
     }
 
     /// The id: printable ASCII without spaces, 128 bytes at most.
@@ -145,18 +150,34 @@ impl Entry {
     }
 
     fn write(&self, status: u16, served: Option<&Served>) {
-        let took = self.begun.elapsed();
-        // Nobody needs more than microseconds.
-        let ms = (took.as_secs_f64() * 1e6).round() / 1e3;
         let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
         self.metrics.responded(route, status);
         let Some(served) = served else {
+            let ms = milliseconds(self.begun.elapsed());
             tracing::info!(target: "request", id = %self.id, method = self.method, route, status, ms);
             return;
         };
+        let line = Line { id: &self.id, method: self.method, route, status, begun: self.begun };
+        line.write(&self.metrics, served);
+    }
+}
+
+/// The line of one operation in the log.
+pub(super) struct Line<'a> {
+    pub(super) id: &'a RequestId,
+    pub(super) method: &'static str,
+    pub(super) route: &'a str,
+    pub(super) status: u16,
+    pub(super) begun: Instant,
+}
+
+impl Line<'_> {
+    /// Writes it and counts what it tells.
+    pub(super) fn write(&self, metrics: &Metrics, served: &Served) {
+        let took = self.begun.elapsed();
         let Chosen { name, kind } = &served.operation;
         let codes = distinct(&served.codes);
-        self.metrics.answered(&Operation {
+        metrics.answered(&Operation {
             name: name.as_deref(),
             kind,
             outcome: served.codes.first().map_or("ok", |code| code.as_str()),
@@ -167,9 +188,9 @@ impl Entry {
             target: "request",
             id = %self.id,
             method = self.method,
-            route,
-            status,
-            ms,
+            route = self.route,
+            status = self.status,
+            ms = milliseconds(took),
             operation = name.as_deref().map(|name| name.get(..MAX_NAME).unwrap_or(name)),
             kind,
             viewer = served.viewer.as_ref().map(describe),
@@ -177,6 +198,11 @@ impl Entry {
             errors = (!codes.is_empty()).then_some(codes),
         );
     }
+}
+
+/// Nobody needs more than microseconds.
+pub(super) fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
 impl Drop for Entry {
@@ -202,7 +228,7 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-fn describe(viewer: &Viewer) -> String {
+pub(super) fn describe(viewer: &Viewer) -> String {
     let role = viewer.role.as_str();
     match (viewer.user_id, viewer.agent_id) {
         (Some(id), _) => format!("{role}:user:{id}"),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{Id, JoinSet};
@@ -31,11 +32,31 @@ mod connection;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
+/// The connection of a request, for an answer that goes on. In the extensions of the request.
+#[derive(Clone)]
+pub(super) struct Link(Arc<Activity>);
+
+impl Link {
+    /// From now on its client may leave what is there for it for so long.
+    pub(super) fn be_patient(&self, patience: Duration) {
+        self.0.be_patient(patience);
+    }
+
+    /// Resolves when the network takes something, so far as the connection knows.
+    pub(super) async fn writable(&self) {
+        self.0.writable().await;
+    }
+}
+
 /// Requests that one HTTP/2 connection may have open; a client waits with more of them.
 const MAX_STREAMS: u32 = 64;
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// The part of the grace period over which the ends of sockets are spread.
+const SPREAD: f64 = 0.75;
+/// How long those that are cut may take to be told.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// After an error that will not go away at once, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 /// How often a newcomer looks for a connection that has become idle.
@@ -75,10 +96,17 @@ pub async fn serve(
     drop(listener);
     app.health.stop();
     tell.send_replace(true);
-    let all_done = async { while open.tasks.join_next().await.is_some() {} };
+    // Whoever has something in hand when its turn comes has the rest of the time to finish it.
+    app.sockets.close_within(app.config.grace().mul_f64(SPREAD));
+    let all_done = async {
+        while open.tasks.join_next().await.is_some() {}
+        app.sockets.all_closed().await;
+    };
     if tokio::time::timeout(app.config.grace(), all_done).await.is_err() {
         tracing::warn!(connections = open.tasks.len(), "the grace period is over; what still runs is cut");
+        app.sockets.cut();
         open.tasks.shutdown().await;
+        drop(tokio::time::timeout(LAST_WORDS, app.sockets.all_closed()).await);
     }
     Ok(())
 }
@@ -104,13 +132,16 @@ struct Open {
     places: Arc<Semaphore>,
     tasks: JoinSet<()>,
     activities: HashMap<Id, Arc<Activity>>,
+    /// Bytes that the kernel may hold for a client.
+    send_buffer: usize,
 }
 
 impl Open {
     fn new(config: &Config) -> Self {
         let most = usize::try_from(config.max_connections).unwrap_or(usize::MAX);
         let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Self { places, tasks: JoinSet::new(), activities: HashMap::new() }
+        let send_buffer = usize::try_from(config.sockets.send_buffer_bytes).unwrap_or(usize::MAX);
+        Self { places, tasks: JoinSet::new(), activities: HashMap::new(), send_buffer }
     }
 
     /// The next connection, whatever it takes; those that ended are forgotten meanwhile.
@@ -127,7 +158,9 @@ impl Open {
             match accepted {
                 Ok((stream, _)) => {
                     // Answers are written whole: waiting to fill a packet only delays them.
-                    if let Err(error) = stream.set_nodelay(true) {
+                    // And what a client does not read must wait where it is counted, not in the kernel.
+                    let bounded = SockRef::from(&stream).set_send_buffer_size(self.send_buffer);
+                    if let Err(error) = stream.set_nodelay(true).and(bounded) {
                         tracing::debug!(%error, "a connection ended before it began");
                     }
                     return stream;

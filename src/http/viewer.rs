@@ -10,14 +10,18 @@ use chrono::Utc;
 
 use crate::config::{Config, Secret};
 use crate::error::{Code, Error, Result};
+use crate::http::viewer::pass::Kind;
 use crate::http::viewer::recent::Recent;
-use crate::http::viewer::token::{TokenKeys, read_token};
+use crate::http::viewer::token::{Read, TokenKeys, read};
 use crate::model::api_key::{self, KeyHash};
 use crate::model::viewer::{Credential, Holder, Standing, Viewer, standing};
 use crate::store::db::Db;
 
+mod pass;
 mod recent;
 pub mod token;
+
+pub use pass::Pass;
 
 /// Where an API key may stand instead of in `Authorization`.
 const API_KEY_HEADER: &str = "x-api-key";
@@ -47,10 +51,15 @@ struct Guard {
     standings: Recent<Holder, Arc<Standing>>,
 }
 
-/// What a request brings in order to be let in.
-enum Presented<'a> {
+/// What somebody brings in order to be let in.
+#[derive(Clone, Copy)]
+pub enum Presented<'a> {
+    /// A signed token.
     Token(&'a str),
+    /// An API key.
     ApiKey(&'a str),
+    /// A ticket.
+    Ticket(&'a str),
 }
 
 impl Authenticator {
@@ -76,19 +85,47 @@ impl Authenticator {
     /// The viewer whom the request's headers name. Fails with `UNAUTHENTICATED`, or as the database does when it
     /// cannot be asked.
     pub async fn viewer(&self, headers: &HeaderMap) -> Result<Viewer> {
-        let Some(guard) = &self.guard else { return Ok(Viewer::admin()) };
-        let viewer = match presented(headers) {
-            Some(Presented::Token(token)) => guard.by_token(token).await?,
-            Some(Presented::ApiKey(key)) => guard.by_api_key(key).await?,
+        if self.guard.is_none() {
+            return Ok(Viewer::admin());
+        }
+        self.holder(&self.pass(presented(headers))?).await
+    }
+
+    /// What a credential comes to. Fails with `UNAUTHENTICATED`.
+    pub fn pass(&self, presented: Option<Presented<'_>>) -> Result<Pass> {
+        let Some(guard) = &self.guard else { return Ok(Pass(Kind::Everyone)) };
+        let pass = match presented {
+            Some(Presented::Token(token)) => {
+                read(&guard.keys, token, Utc::now().timestamp()).map(|read| Pass(Kind::Token(read)))
+            }
+            Some(Presented::ApiKey(key)) => KeyHash::of(key).map(|hash| Pass(Kind::ApiKey(hash))),
+            Some(Presented::Ticket(ticket)) => Pass::read(&guard.keys, ticket),
             None => None,
         };
+        pass.ok_or_else(refused)
+    }
+
+    /// Whom a pass stands for at the moment. Fails with `UNAUTHENTICATED` when it stands for nobody any more, or as
+    /// the database does when it cannot be asked.
+    pub async fn holder(&self, pass: &Pass) -> Result<Viewer> {
+        let viewer = match (&self.guard, &pass.0) {
+            (None, _) => return Ok(Viewer::admin()),
+            (Some(_), _) if pass.has_expired() => None,
+            (Some(guard), Kind::Token(read)) => guard.by_token(read).await?,
+            (Some(guard), Kind::ApiKey(hash)) => guard.by_api_key(*hash).await?,
+            (Some(_), Kind::Everyone) => None,
+        };
         viewer.ok_or_else(refused)
+    }
+
+    /// A ticket for the holder of the pass, good for so many seconds.
+    pub fn ticket(&self, pass: &Pass, lifetime_s: u32) -> Option<String> {
+        self.guard.as_ref().map(|guard| pass.write(&guard.keys, lifetime_s))
     }
 }
 
 impl Guard {
-    async fn by_token(&self, token: &str) -> Result<Option<Viewer>> {
-        let Some(grant) = read_token(&self.keys, token, Utc::now().timestamp()) else { return Ok(None) };
+    async fn by_token(&self, Read { grant, .. }: &Read) -> Result<Option<Viewer>> {
         let known = match self.standings.get(&grant.holder) {
             Some(known) => known,
             None => {
@@ -100,11 +137,10 @@ impl Guard {
                 found
             }
         };
-        Ok(Some(Viewer::admitted(&grant, &known, Credential::Token)))
+        Ok(Some(Viewer::admitted(grant, &known, Credential::Token)))
     }
 
-    async fn by_api_key(&self, key: &str) -> Result<Option<Viewer>> {
-        let Some(hash) = KeyHash::of(key) else { return Ok(None) };
+    async fn by_api_key(&self, hash: KeyHash) -> Result<Option<Viewer>> {
         if let Some(viewer) = self.viewers.get(&hash) {
             return Ok(Some(viewer));
         }
@@ -133,19 +169,27 @@ fn refused() -> Error {
 }
 
 /// The one credential of a request. Of two nobody could say which of them counts, so they count as none.
-fn presented(headers: &HeaderMap) -> Option<Presented<'_>> {
+pub fn presented(headers: &HeaderMap) -> Option<Presented<'_>> {
     let mut bearers = headers.get_all(AUTHORIZATION).iter();
     let mut keys = headers.get_all(API_KEY_HEADER).iter();
     match (bearers.next(), bearers.next(), keys.next(), keys.next()) {
-        (Some(value), None, None, None) => {
-            let (scheme, credential) = value.to_str().ok()?.split_once(' ')?;
-            let credential = credential.trim();
-            scheme.eq_ignore_ascii_case("bearer").then(|| match credential.starts_with(api_key::MARK) {
-                true => Presented::ApiKey(credential),
-                false => Presented::Token(credential),
-            })
-        }
+        (Some(value), None, None, None) => bearer(value.to_str().ok()?),
         (None, None, Some(key), None) => Some(Presented::ApiKey(key.to_str().ok()?)),
         _ => None,
     }
+}
+
+/// Whether headers try to say who it is.
+pub fn presents(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION) || headers.contains_key(API_KEY_HEADER)
+}
+
+/// The credential in the value of `Authorization`.
+pub fn bearer(value: &str) -> Option<Presented<'_>> {
+    let (scheme, credential) = value.split_once(' ')?;
+    let credential = credential.trim();
+    scheme.eq_ignore_ascii_case("bearer").then(|| match credential.starts_with(api_key::MARK) {
+        true => Presented::ApiKey(credential),
+        false => Presented::Token(credential),
+    })
 }

@@ -32,6 +32,16 @@ impl KeyHash {
         (key.len() <= MAX_KEY_BYTES).then(|| Self(Sha256::digest(key).into()))
     }
 
+    /// The hash itself. It lets nobody in.
+    pub const fn to_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
+    /// A hash that was written down.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     fn hex(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -24,9 +24,11 @@ mod indexer;
 pub use cache::CacheMetrics;
 pub use changes::{Behind, ChangeMetrics};
 pub use indexer::IndexerMetrics;
+pub use sockets::SocketMetrics;
 
 mod cache;
 mod changes;
+mod sockets;
 
 /// Names of operations that are told apart; those that come later are counted together.
 const MAX_OPERATIONS: usize = 200;
@@ -55,6 +57,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// HTTP requests that are being answered.
     pub in_flight: IntGauge,
+    /// Connections that stay.
+    pub sockets: SocketMetrics,
     /// How the vector index stands.
     pub indexer: IndexerMetrics,
     /// What the embedder does.
@@ -179,6 +183,7 @@ impl Metrics {
             )?,
             connections: add(all, gauge("connections_open", "Connections of clients."))?,
             in_flight: add(all, gauge("requests_in_flight", "HTTP requests that are being answered."))?,
+            sockets: SocketMetrics::register(all)?,
             indexer: IndexerMetrics::register(all)?,
             embedder: EmbedderMetrics::register(all)?,
             consistency_timeouts: add(

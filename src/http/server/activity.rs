@@ -11,6 +11,8 @@ use tokio::time::Instant;
 pub(super) struct Activity {
     state: Mutex<State>,
     close: Notify,
+    /// Told when bytes go out again.
+    unblocked: Notify,
 }
 
 struct State {
@@ -26,6 +28,8 @@ struct State {
     blocked: Option<Instant>,
     /// It has been asked to end.
     closing: bool,
+    /// How long the client may take nothing, if not as long as others.
+    patience: Option<Duration>,
 }
 
 /// What the time limits say.
@@ -44,9 +48,9 @@ pub(super) enum Verdict {
 impl Activity {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let state =
-            State { running: 0, since: now, head: false, http2: false, blocked: None, closing: false };
-        Self { state: Mutex::new(state), close: Notify::new() }
+        let (head, http2, blocked, closing, patience) = Default::default();
+        let state = State { running: 0, since: now, head, http2, blocked, closing, patience };
+        Self { state: Mutex::new(state), close: Notify::new(), unblocked: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,6 +73,26 @@ impl Activity {
             state.blocked.get_or_insert_with(Instant::now);
         } else if state.blocked.take().is_some() {
             state.since = Instant::now();
+            drop(state);
+            self.unblocked.notify_waiters();
+        }
+    }
+
+    /// From now on the client may take nothing for so long.
+    pub(super) fn be_patient(&self, patience: Duration) {
+        self.state().patience = Some(patience);
+    }
+
+    /// Resolves when bytes go out, or none have tried to.
+    pub(super) async fn writable(&self) {
+        loop {
+            let mut unblocked = std::pin::pin!(self.unblocked.notified());
+            // From here on nothing is missed.
+            unblocked.as_mut().enable();
+            if self.state().blocked.is_none() {
+                return;
+            }
+            unblocked.await;
         }
     }
 
@@ -109,7 +133,7 @@ impl Activity {
         let state = self.state();
         let now = Instant::now();
         let (deadline, verdict) = match (state.blocked, state.running) {
-            (Some(blocked), _) => (blocked + idle_timeout, Verdict::SlowReader),
+            (Some(blocked), _) => (blocked + state.patience.unwrap_or(idle_timeout), Verdict::SlowReader),
             // Whatever comes after the running request has at least this long, so looking then is in time.
             (None, 1..) => return Verdict::Fine(now + header_timeout.min(idle_timeout)),
             (None, 0) if state.head => (state.since + header_timeout, Verdict::SlowHead),

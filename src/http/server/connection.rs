@@ -22,8 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 use tower::Service;
 
-use super::Peer;
 use super::activity::{Activity, Verdict};
+use super::{Link, Peer};
 use crate::telemetry::Metrics;
 
 /// What all connections have in common.
@@ -116,6 +116,7 @@ where
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
         }
+        request.extensions_mut().insert(Link(self.activity.clone()));
         let running = self.activity.begin(request.version() == Version::HTTP_2);
         let answer = self.routes.call(request);
         Box::pin(async move {

@@ -15,6 +15,15 @@ use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::model::viewer::{Grant, Holder, MAX_PROJECTS, Role};
 
+/// What a token came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read {
+    /// What it says.
+    pub grant: Grant,
+    /// Its `exp`, in seconds since 1970. It is taken a little longer: see [`has_expired`].
+    pub expires_s: f64,
+}
+
 /// Who made a token, and for whom.
 const ISSUER: &str = "evidence-gateway";
 /// Clocks may differ by so much.
@@ -42,6 +51,22 @@ impl TokenKeys {
     pub fn new(secret: &Secret, previous: Option<&Secret>) -> Self {
         let signing = EncodingKey::from_secret(secret.expose().as_bytes());
         Self { signing, current: Key::new(secret), previous: previous.map(Key::new) }
+    }
+
+    /// Signs what is no token. The purpose must be no beginning of a token's text, which has no spaces.
+    pub(super) fn sign(&self, purpose: &[u8], bytes: &[u8]) -> [u8; 32] {
+        let mac = self.current.mac.clone().chain_update(purpose).chain_update(bytes);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Whether one of the secrets has signed it for this purpose.
+    pub(super) fn have_signed(&self, purpose: &[u8], bytes: &[u8], signature: &[u8]) -> bool {
+        let by = |key: &Key| {
+            let mac = key.mac.clone().chain_update(purpose).chain_update(bytes);
+            mac.verify_slice(signature).is_ok()
+        };
+        let (current, previous) = (by(&self.current), self.previous.as_ref().is_some_and(by));
+        current || previous
     }
 }
 
@@ -99,11 +124,22 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Op
     T::deserialize(from).map(Some)
 }
 
+/// What a token grants as of a moment in seconds since 1970; `None` for every reason alike.
+pub fn read_token(keys: &TokenKeys, token: &str, now_s: i64) -> Option<Grant> {
+    read(keys, token, now_s).map(|read| read.grant)
+}
+
+/// Whether what ends at that time is over, clocks being as they are.
+pub(super) fn has_expired(expires_s: f64, now_s: i64) -> bool {
+    // A leap of f64 is far below a second for the times of the next millions of years.
+    expires_s <= now_s.saturating_sub(SKEW_S) as f64
+}
+
 /// Reads a token as of a moment in seconds since 1970; `None` for every reason alike.
 ///
 /// Signatures are computed before anything else is looked at, under every key and whatever the token looks like:
 /// the time that a refusal takes tells at most how long the token was, which its bearer knows.
-pub fn read_token(keys: &TokenKeys, token: &str, now_s: i64) -> Option<Grant> {
+pub(super) fn read(keys: &TokenKeys, token: &str, now_s: i64) -> Option<Read> {
     let fits = token.len() <= MAX_TOKEN_BYTES;
     let (message, signature) = token.rsplit_once('.').filter(|_| fits).unwrap_or((token, ""));
     let signed = &message.as_bytes()[..message.len().min(MAX_TOKEN_BYTES)];
@@ -135,31 +171,46 @@ fn read_part<T: DeserializeOwned>(part: &str) -> Option<T> {
     json.starts_with('{').then(|| serde_json::from_str(&json).ok()).flatten()
 }
 
-fn grant(claims: &Claims, now_s: i64) -> Option<Grant> {
+fn grant(claims: &Claims, now_s: i64) -> Option<Read> {
     let for_us = match &claims.aud {
         Audience::One(aud) => aud == ISSUER,
         Audience::Several(several) => several.iter().any(|aud| aud == ISSUER),
     };
-    // A leap of f64 is far below a second for the times of the next millions of years.
-    let past = |time: &serde_json::Number, skew_s| {
-        time.as_f64().is_some_and(|time| time <= now_s.saturating_add(skew_s) as f64)
+    let past = |time: &serde_json::Number| {
+        time.as_f64().is_some_and(|time| time <= now_s.saturating_add(SKEW_S) as f64)
     };
-    let begun = claims.nbf.iter().chain(&claims.iat).all(|time| past(time, SKEW_S));
-    if claims.iss != ISSUER || !for_us || !begun || past(&claims.exp, -SKEW_S) {
+    let begun = claims.nbf.iter().chain(&claims.iat).all(past);
+    let expires_s = claims.exp.as_f64()?;
+    if claims.iss != ISSUER || !for_us || !begun || has_expired(expires_s, now_s) {
         return None;
     }
     if claims.projects.as_ref().is_some_and(|ids| ids.len() > MAX_PROJECTS) {
         return None;
     }
-    // `mint` writes the nil UUID for nobody in particular; a `sub` of another form is nobody whom we know.
-    let holder = match claims.sub.strip_prefix(AGENT) {
-        Some(id) => Holder::Agent(Uuid::try_parse(id).ok()?),
-        None => match Uuid::try_parse(&claims.sub).ok()? {
-            id if id.is_nil() => Holder::Nobody,
-            id => Holder::User(id),
+    let holder = read_holder(&claims.sub)?;
+    let grant = Grant { holder, role: Role::parse(&claims.role)?, projects: claims.projects.clone() };
+    Some(Read { grant, expires_s })
+}
+
+/// Reads a `sub`. [`write_holder`] writes the nil UUID for nobody in particular; one of another form is nobody whom
+/// we know.
+pub(super) fn read_holder(sub: &str) -> Option<Holder> {
+    match sub.strip_prefix(AGENT) {
+        Some(id) => Some(Holder::Agent(Uuid::try_parse(id).ok()?)),
+        None => match Uuid::try_parse(sub).ok()? {
+            id if id.is_nil() => Some(Holder::Nobody),
+            id => Some(Holder::User(id)),
         },
-    };
-    Some(Grant { holder, role: Role::parse(&claims.role)?, projects: claims.projects.clone() })
+    }
+}
+
+/// Writes a `sub`.
+pub(super) fn write_holder(holder: &Holder) -> String {
+    match holder {
+        Holder::Nobody => Uuid::nil().to_string(),
+        Holder::User(id) => id.to_string(),
+        Holder::Agent(id) => format!("{AGENT}{id}"),
+    }
 }
 
 /// Signs a token. It is good for so many seconds.
@@ -173,11 +224,7 @@ pub fn mint(keys: &TokenKeys, grant: &Grant, lifetime_s: u32) -> Result<String> 
     let claims = Claims {
         iss: ISSUER.to_owned(),
         aud: Audience::One(ISSUER.to_owned()),
-        sub: match grant.holder {
-            Holder::Nobody => Uuid::nil().to_string(),
-            Holder::User(id) => id.to_string(),
-            Holder::Agent(id) => format!("{AGENT}{id}"),
-        },
+        sub: write_holder(&grant.holder),
         exp: (now + i64::from(lifetime_s)).into(),
         nbf: None,
         iat: Some(now.into()),

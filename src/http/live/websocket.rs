@@ -1,0 +1,495 @@
+//! graphql-transport-ws: the handshake, the beginning, and then three things at once: reading messages, writing them,
+//! and watching over the connection. Whichever ends first ends the others.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Bytes};
+
+use super::hub::{Hub, Said, Unbegun, What};
+use super::message::{ACK, Credentials, Message, complete, error, next, pong};
+use super::places::Place;
+use super::socket::{Close, Socket, Tally, lasting, unbegun};
+use crate::app::App;
+use crate::error::{Code, Error};
+use crate::graphql::refusal;
+use crate::http::graphql;
+use crate::http::guard::is_ours;
+use crate::http::observe::describe;
+use crate::http::operation::{Sent, unknown};
+use crate::http::server::Peer;
+use crate::http::viewer::{Pass, Presented, presented, presents};
+use crate::model::viewer::Viewer;
+
+/// What metrics and the log call it.
+const TRANSPORT: &str = "websocket";
+/// The subprotocol.
+const PROTOCOL: &str = "graphql-transport-ws";
+/// The protocol's own messages that wait to be written; while there are more nothing is read.
+const WAITING: usize = 16;
+/// Bytes that are read at once. Every socket has a buffer of this size.
+const READ_BUFFER: usize = 4_096;
+/// How long a client may take to go once it was told to.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
+
+type Wire = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Whether a request wants to become a WebSocket.
+pub(in crate::http) fn wants_upgrade(headers: &HeaderMap) -> bool {
+    let has = |name, word: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
+    };
+    has(UPGRADE, "websocket") && has(CONNECTION, "upgrade")
+}
+
+/// What a socket was opened with.
+struct Opening {
+    app: App,
+    headers: HeaderMap,
+    peer: Option<Peer>,
+    /// Who it is, if the headers or a ticket say so.
+    known: Option<(Pass, Viewer)>,
+    place: Place,
+    /// Whether the client wants the subprotocol that is spoken here.
+    understood: bool,
+}
+
+/// Answers a request for a WebSocket.
+pub(in crate::http) async fn upgrade(app: App, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let refuse = |status, error: Error| {
+        if let Some(limit) = error.limit() {
+            app.metrics.refused(limit);
+        }
+        graphql::refused(&parts.headers, status, error)
+    };
+    let wrong = |text| refuse(StatusCode::BAD_REQUEST, Error::new(Code::BadUserInput, text));
+    if !is_ours(&parts.headers, &app.config.cors_origins) {
+        let text = "pages of this origin may not open sockets here";
+        return refuse(StatusCode::FORBIDDEN, Error::new(Code::Forbidden, text));
+    }
+    if parts.headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let mut response = wrong("the version of the WebSocket protocol must be 13");
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return response;
+    }
+    let mut extensions = parts.extensions.clone();
+    let (Some(key), Some(upgrade)) = (parts.headers.get(SEC_WEBSOCKET_KEY), extensions.remove::<OnUpgrade>())
+    else {
+        return wrong("this is no request for a WebSocket");
+    };
+    let known = match identify(&app, &parts.headers, parts.uri.query()).await {
+        Ok(known) => known,
+        Err(error) => {
+            let refused = unknown(error);
+            return refuse(refused.status, refused.refusal.error);
+        }
+    };
+    let mut place = match app.sockets.enter(TRANSPORT) {
+        Ok(place) => place,
+        Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, error),
+    };
+    if let Some(Err(error)) = known.as_ref().map(|(_, viewer)| place.name(viewer)) {
+        return refuse(StatusCode::TOO_MANY_REQUESTS, error);
+    }
+    let offered = parts.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let offered: Vec<&str> = offered
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    let understood = offered.contains(&PROTOCOL);
+    // Clients break off without a word when nothing that they offered comes back, and would never read 4406.
+    let chosen = if understood { Some(PROTOCOL) } else { offered.first().copied() };
+    let chosen = chosen.and_then(|chosen| HeaderValue::from_str(chosen).ok());
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.extend(
+        HeaderValue::try_from(derive_accept_key(key.as_bytes())).map(|it| (SEC_WEBSOCKET_ACCEPT, it)),
+    );
+    headers.extend(chosen.map(|chosen| (SEC_WEBSOCKET_PROTOCOL, chosen)));
+    let peer = parts.extensions.get::<Peer>().copied();
+    let opening = Opening { headers: lasting(&parts.headers), app, peer, known, place, understood };
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => Box::pin(opening.serve(upgraded)).await,
+            Err(error) => tracing::debug!(%error, "a connection broke before it became a WebSocket"),
+        }
+    });
+    *response.body_mut() = Body::empty();
+    response
+}
+
+/// Who it is, if the request says so.
+async fn identify(
+    app: &App,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Result<Option<(Pass, Viewer)>, Error> {
+    let ticket = super::ticket::of(query);
+    let pass = match (presents(headers), &ticket) {
+        (true, _) => app.access.pass(presented(headers))?,
+        (false, Some(ticket)) => app.access.pass(Some(Presented::Ticket(ticket)))?,
+        (false, None) if app.access.lets_everyone_in() => app.access.pass(None)?,
+        (false, None) => return Ok(None),
+    };
+    let viewer = app.access.holder(&pass).await?;
+    Ok(Some((pass, viewer)))
+}
+
+/// How a socket ended.
+enum End {
+    /// We have a reason to close it.
+    Ours(Close),
+    /// The client has closed it, with this code.
+    Theirs(u16),
+    /// Nothing can be said to the client any more.
+    Broken(&'static str),
+}
+
+impl Opening {
+    async fn serve(mut self, upgraded: Upgraded) {
+        let limit = usize::try_from(self.app.config.sockets.max_message_bytes).ok();
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            // Every message is written at once and waited for.
+            .write_buffer_size(0)
+            .max_message_size(limit)
+            .max_frame_size(limit);
+        let upgraded = TokioIo::new(upgraded);
+        let mut wire = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
+        let mut tally = Tally::new(&self.app, TRANSPORT, self.known.as_ref().map(|(_, viewer)| viewer));
+        let end = match self.begin(&mut wire, &tally).await {
+            Err(end) => end,
+            Ok((pass, viewer)) => {
+                tally.viewer = Some(describe(&viewer));
+                let (hub, said) = Hub::new(self.app.config.sockets.max_socket_operations);
+                let (app, headers, peer) = (self.app.clone(), self.headers, self.peer);
+                let (transport, route) = (TRANSPORT, "/graphql");
+                let socket = Socket { app, transport, route, headers, peer, pass, viewer, hub };
+                let end;
+                (wire, end) = converse(wire, Arc::new(socket), said, &tally).await;
+                end
+            }
+        };
+        tally.close = match &end {
+            End::Ours(close) => close.clone(),
+            End::Theirs(code) => Close::new(*code, "closed by the client"),
+            End::Broken(reason) => Close::new(1006, reason),
+        };
+        self.place.code = tally.close.code;
+        drop(tally);
+        farewell(wire, end).await;
+    }
+
+    /// Whatever comes before the first operation: in time, and by somebody who is let in.
+    async fn begin(&mut self, wire: &mut Wire, tally: &Tally) -> Result<(Pass, Viewer), End> {
+        if !self.understood {
+            return Err(End::Ours(Close::new(4406, "Subprotocol not acceptable")));
+        }
+        let sockets = &self.app.sockets;
+        let (init, known) = (self.app.config.sockets.init_timeout(), self.known.take());
+        let greeted = tokio::select! {
+            greeted = timeout(init, greet(wire, &self.app, known, &mut self.place, tally)) => greeted,
+            () = sockets.turn() => return Err(End::Ours(Close::RESTART)),
+        };
+        greeted.unwrap_or(Err(End::Ours(Close::new(4408, "Connection initialisation timeout"))))
+    }
+}
+
+/// Waits for `connection_init` and acknowledges it, if its sender may come in.
+async fn greet(
+    wire: &mut Wire,
+    app: &App,
+    known: Option<(Pass, Viewer)>,
+    place: &mut Place,
+    tally: &Tally,
+) -> Result<(Pass, Viewer), End> {
+    let broken = |_| End::Broken("the connection broke");
+    loop {
+        let text = match wire.next().await.map(said) {
+            Some(Ok(Some(text))) => text,
+            Some(Ok(None)) => continue,
+            Some(Err(end)) => return Err(end),
+            None => return Err(End::Broken("the connection ended")),
+        };
+        tally.received();
+        match Message::read(&text).map_err(|reason| End::Ours(Close::new(4400, reason)))? {
+            Message::ConnectionInit(payload) => {
+                let (pass, viewer) = admit(app, known, payload).await.map_err(End::Ours)?;
+                place.name(&viewer).map_err(|_| {
+                    app.metrics.refused("max_sockets_per_viewer");
+                    End::Ours(Close::new(1013, "Try again later: too many sockets of the same viewer"))
+                })?;
+                wire.send(Frame::text(ACK)).await.map_err(broken)?;
+                tally.sent();
+                return Ok((pass, viewer));
+            }
+            Message::Ping(payload) => {
+                wire.send(Frame::text(pong(payload))).await.map_err(broken)?;
+                tally.sent();
+            }
+            Message::Pong | Message::Complete { .. } => {}
+            Message::Subscribe { .. } => return Err(End::Ours(Close::new(4401, "Unauthorized"))),
+        }
+    }
+}
+
+/// Who it is: as the socket was opened, or as the payload of `connection_init` says.
+async fn admit(
+    app: &App,
+    known: Option<(Pass, Viewer)>,
+    payload: Option<&RawValue>,
+) -> Result<(Pass, Viewer), Close> {
+    const FORBIDDEN: Close = Close::new(4403, "Forbidden");
+    let known = match known {
+        Some(known) if app.access.lets_everyone_in() => return Ok(known),
+        known => known,
+    };
+    let credentials = Credentials::read(payload).ok_or(FORBIDDEN)?;
+    match known {
+        Some(known) if !credentials.any() => Ok(known),
+        // Of two nobody could say which of them counts.
+        Some(_) => Err(Close::new(4403, "Forbidden: credentials came in the headers, too")),
+        None => {
+            let pass = app.access.pass(credentials.presented()).map_err(|_| FORBIDDEN)?;
+            match app.access.holder(&pass).await {
+                Ok(viewer) => Ok((pass, viewer)),
+                Err(error) if error.code() == Code::Unauthenticated => Err(FORBIDDEN),
+                Err(error) => {
+                    tracing::warn!(?error, "nobody could say who wants to open a socket");
+                    Err(Close::new(1013, "Try again later"))
+                }
+            }
+        }
+    }
+}
+
+/// What is known of the other end.
+struct Life(Mutex<Option<Instant>>);
+
+impl Life {
+    fn pinged(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything after the beginning, to the end.
+async fn converse(wire: Wire, socket: Arc<Socket>, said: mpsc::Receiver<Said>, tally: &Tally) -> (Wire, End) {
+    let (mut sink, mut stream) = wire.split();
+    let (replies, waiting) = mpsc::channel(WAITING);
+    let life = Life(Mutex::new(None));
+    let end = tokio::select! {
+        end = listen(&mut stream, &socket, &replies, &life, tally) => end,
+        end = speak(&mut sink, &socket, said, waiting, &life, tally) => end,
+        end = keep_alive(&socket.app, &replies, &life) => end,
+        close = socket.end() => End::Ours(close),
+    };
+    // Operations end here and not after the farewell.
+    socket.hub.end();
+    let wire = sink.reunite(stream);
+    // Both are halves of the same.
+    (wire.unwrap_or_else(|_| unreachable!("two halves of one socket")), end)
+}
+
+/// Reads, and does what it is told. It waits when too many replies do.
+async fn listen(
+    stream: &mut SplitStream<Wire>,
+    socket: &Arc<Socket>,
+    replies: &mpsc::Sender<Frame>,
+    life: &Life,
+    tally: &Tally,
+) -> End {
+    let reply = async |frame| drop(replies.send(frame).await);
+    loop {
+        let heard = stream.next().await;
+        *life.pinged() = None;
+        let text = match heard.map(said) {
+            Some(Ok(Some(text))) => text,
+            Some(Ok(None)) => continue,
+            Some(Err(end)) => return end,
+            None => return End::Broken("the connection ended"),
+        };
+        tally.received();
+        let message = match Message::read(&text) {
+            Ok(message) => message,
+            Err(reason) => return End::Ours(Close::new(4400, reason)),
+        };
+        match message {
+            Message::ConnectionInit(_) => {
+                return End::Ours(Close::new(4429, "Too many initialisation requests"));
+            }
+            Message::Ping(payload) => reply(Frame::text(pong(payload))).await,
+            Message::Pong => {}
+            Message::Complete { id } => drop(socket.hub.cancel(&id)),
+            Message::Subscribe { id, payload } => {
+                let payload = Bytes::from(text.clone()).slice_ref(payload.get().as_bytes());
+                match socket.execute(&id, Sent::Body(payload), None, None) {
+                    Ok(()) => {}
+                    Err(Unbegun::Taken) => return End::Ours(taken(&id)),
+                    Err(why) => {
+                        let wrong = unbegun(&why);
+                        if let Some(limit) = wrong.limit() {
+                            socket.app.metrics.refused(limit);
+                        }
+                        match frame(error(&id, &refusal(&wrong.into()))) {
+                            Ok(frame) => reply(frame).await,
+                            Err(end) => return end,
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn taken(id: &str) -> Close {
+    // A reason has 123 bytes at most.
+    let id: String = id.chars().take(20).collect();
+    Close { code: 4409, reason: format!("Subscriber for {id} already exists").into() }
+}
+
+/// Writes: replies, and what operations say, whichever comes first. The next is asked for when the network has taken
+/// the one before.
+async fn speak(
+    sink: &mut SplitSink<Wire, Frame>,
+    socket: &Socket,
+    mut said: mpsc::Receiver<Said>,
+    mut waiting: mpsc::Receiver<Frame>,
+    life: &Life,
+    tally: &Tally,
+) -> End {
+    let patience = socket.app.config.sockets.send_timeout();
+    loop {
+        let (frame, said) = tokio::select! {
+            Some(reply) = waiting.recv() => (Ok(reply), None),
+            Some(said) = said.recv() => {
+                if !socket.hub.is_current(&said) {
+                    continue; // its client has ended it since
+                }
+                let bytes = match &said.what {
+                    What::Next(result, _) => next(&said.id, result),
+                    What::Error(answer) => error(&said.id, answer),
+                    What::Complete => complete(&said.id),
+                };
+                (frame(bytes), Some(said))
+            }
+        };
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(end) => return end,
+        };
+        let is_ping = matches!(frame, Frame::Ping(_));
+        match timeout(patience, sink.send(frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return End::Broken("the connection broke"),
+            Err(_) => {
+                socket.app.metrics.refused("send_time");
+                return End::Broken("the client did not read");
+            }
+        }
+        if is_ping {
+            life.pinged().get_or_insert_with(Instant::now);
+        } else {
+            tally.sent();
+        }
+        if let Some(said) = said {
+            socket.hub.heard(&said);
+        }
+    }
+}
+
+/// Sends pings. Anything at all that comes back will do.
+async fn keep_alive(app: &App, replies: &mpsc::Sender<Frame>, life: &Life) -> End {
+    let settings = &app.config.sockets;
+    let (pause, patience) = (settings.keep_alive(), settings.pong_timeout());
+    loop {
+        let pinged = *life.pinged();
+        match pinged {
+            Some(at) if at.elapsed() >= patience => {
+                app.metrics.refused("pong_time");
+                return End::Broken("the client did not answer a ping");
+            }
+            Some(at) => tokio::time::sleep(pause.min(patience.saturating_sub(at.elapsed()))).await,
+            None => {
+                tokio::time::sleep(pause).await;
+                // If it does not fit, then something is being written, which is as good.
+                drop(replies.try_send(Frame::Ping(Bytes::new())));
+            }
+        }
+    }
+}
+
+/// The text of a frame, if it has one; or the end.
+fn said(frame: Result<Frame, WsError>) -> Result<Option<Utf8Bytes>, End> {
+    let ours = |code, reason| Err(End::Ours(Close::new(code, reason)));
+    match frame {
+        Ok(Frame::Text(text)) => Ok(Some(text)),
+        Ok(Frame::Binary(_)) => ours(4400, "Invalid message: messages are text"),
+        Ok(Frame::Close(frame)) => Err(End::Theirs(frame.map_or(1005, |frame| frame.code.into()))),
+        Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_)) => Ok(None),
+        Err(WsError::Capacity(_)) => ours(1009, "Message too big"),
+        Err(WsError::Utf8(_)) => ours(1007, "A text is not UTF-8"),
+        Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+            Err(End::Broken("the client went away"))
+        }
+        Err(WsError::Protocol(_)) => ours(1002, "Protocol error"),
+        Err(_) => Err(End::Broken("the connection broke")),
+    }
+}
+
+/// A text that is sent. What is said here is JSON and so UTF-8.
+fn frame(bytes: Vec<u8>) -> Result<Frame, End> {
+    let text = Utf8Bytes::try_from(Bytes::from(bytes));
+    text.map(Frame::Text).map_err(|_| End::Ours(Close::new(1011, "Internal error")))
+}
+
+/// Says why it ends, and hears the client out for a moment: if it were still sending when the connection closes, it
+/// would see a broken connection and never the reason.
+async fn farewell(mut wire: Wire, end: End) {
+    let part = async {
+        match end {
+            End::Broken(_) => return,
+            End::Theirs(_) => while wire.next().await.is_some() {},
+            End::Ours(Close { code, reason }) => {
+                let reason = Utf8Bytes::from(reason.into_owned());
+                let frame = CloseFrame { code: CloseCode::from(code), reason };
+                if wire.close(Some(frame)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        let mut wire = wire.into_inner();
+        if wire.shutdown().await.is_ok() {
+            let mut rest = vec![0; READ_BUFFER];
+            while wire.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+        }
+    };
+    // Whoever takes longer has had the chance.
+    drop(timeout(FAREWELL, part).await);
+}
