@@ -26,6 +26,7 @@ use evidence_gateway::store::postgres::{PostgresOptions, PrivatePostgres};
 use evidence_gateway::store::vectors::Vectors;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -209,6 +210,8 @@ pub(crate) struct Gateway {
     /// Its own vector index, which nobody else may open.
     pub(crate) vectors: Vectors,
     token: Option<String>,
+    /// Dropped when it is to end in order.
+    stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
 }
 
@@ -244,15 +247,18 @@ impl Gateway {
         let listener = TcpListener::bind(app.config.listen).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (tail, vectors) = (Some(app.changes.clone()), app.searcher.vectors.clone());
+        let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
             let routes = leaks::watched(http::router(app.clone()));
-            let serving = http::server::serve(&app, routes, listener, std::future::pending());
-            let (served, ()) = tokio::join!(serving, changes::run(app.clone()));
-            served.unwrap();
+            let serving = http::server::serve(&app, routes, listener, async { drop(stopped.await) });
+            tokio::select! {
+                served = serving => served.unwrap(),
+                () = changes::run(app.clone()) => {}
+            }
         });
         // A gateway of this machine answers at once or is broken.
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().unwrap();
-        Self { url, client, tail, vectors, token: None, serving }
+        Self { url, client, tail, vectors, token: None, stop: Some(stop), serving }
     }
 
     /// The same gateway for another viewer.
@@ -264,6 +270,7 @@ impl Gateway {
             tail: None,
             vectors: self.vectors.clone(),
             token: Some(token(viewer)),
+            stop: None,
             serving,
         }
     }
@@ -272,6 +279,13 @@ impl Gateway {
     pub(crate) async fn close(mut self) {
         self.serving.abort();
         assert!((&mut self.serving).await.unwrap_err().is_cancelled());
+    }
+
+    /// Has it end in order; it has ended when what comes back has.
+    pub(crate) fn stop(&mut self) -> impl Future<Output = ()> {
+        drop(self.stop.take());
+        let serving = std::mem::replace(&mut self.serving, tokio::spawn(std::future::pending()));
+        async { serving.await.unwrap() }
     }
 
     /// What its requests are sent with.

@@ -24,6 +24,7 @@ mod paging;
 mod permissions;
 mod persisted;
 mod search;
+mod sockets;
 
 mod cache;
 mod collecting;
