@@ -13,6 +13,8 @@ use crate::graphql::Graph;
 use crate::graphql::search::Searcher;
 use crate::http::health::Health;
 use crate::http::viewer::{Access, Authenticator};
+use crate::live::Live;
+use crate::live::limits::Open;
 use crate::model::cursor::CursorKey;
 use crate::model::searched::INDEX_KEYS;
 use crate::store::db::{Db, PoolState};
@@ -55,6 +57,8 @@ pub struct Wired {
     pub cache: Cache,
     /// What signs cursors and consistency tokens.
     pub cursors: CursorKey,
+    /// Subscriptions and live queries.
+    pub live: Live,
     /// Whether it may be sent requests.
     pub health: Arc<Health>,
 }
@@ -91,6 +95,7 @@ impl App {
         let documents = Documents::new(redis.clone(), db.clone());
         let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters);
         watch_cache(&metrics, &cache)?;
+        let live = Live::new(Open::new(config.live.clone()), metrics.live.clone());
         let (config, health) = (Arc::new(config), Arc::default());
         let wired = Wired {
             config,
@@ -103,6 +108,7 @@ impl App {
             documents,
             cache,
             cursors,
+            live,
             health,
         };
         Ok(Self(Arc::new(wired)))

@@ -5,6 +5,8 @@ pub mod cli;
 pub mod app;
 pub mod http;
 
+pub mod live;
+
 pub mod changes;
 
 pub mod graphql;

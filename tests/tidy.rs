@@ -11,8 +11,12 @@ const MAX_LINES: usize = 450;
 /// What each layer may import, itself aside. `main.rs` and `lib.rs` are the map and not of it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["app", "http", "changes", "graphql", "model", "store", "config", "error", "telemetry"]),
-    ("app", &["http", "changes", "graphql", "cache", "model", "store", "config", "error", "telemetry"]),
-    ("http", &["app", "graphql", "cache", "model", "store", "config", "error", "telemetry"]),
+    (
+        "app",
+        &["http", "live", "changes", "graphql", "cache", "model", "store", "config", "error", "telemetry"],
+    ),
+    ("http", &["app", "live", "graphql", "cache", "model", "store", "config", "error", "telemetry"]),
+    ("live", &["app", "changes", "graphql", "cache", "model", "store", "config", "error", "telemetry"]),
     ("changes", &["app", "graphql", "cache", "model", "store", "config", "error", "telemetry"]),
     ("graphql", &["cache", "model", "store", "config", "error", "telemetry"]),
     ("cache", &["model", "store", "config", "error", "telemetry"]),

@@ -17,6 +17,7 @@ use crate::model::{enums, graph};
 mod hints;
 pub(crate) mod meta;
 mod search;
+pub(crate) mod subscription;
 
 /// Adds every type to the registry and gives the fields of `Query`.
 pub(crate) fn register(registry: &mut Registry) -> IndexMap<String, MetaField> {

@@ -15,10 +15,12 @@ use crate::store::db::Session;
 use crate::store::db::rows::{RowSet, read_time};
 use crate::store::db::sql::{Bind, Sql};
 
+pub use image::Image;
 pub use place::{Place, Span, Within};
 pub use snapshot::Snapshot;
 
 pub mod history;
+mod image;
 mod place;
 mod snapshot;
 mod token;

@@ -24,9 +24,11 @@ mod indexer;
 pub use cache::CacheMetrics;
 pub use changes::{Behind, ChangeMetrics};
 pub use indexer::IndexerMetrics;
+pub use live::{Counted, LiveMetrics};
 
 mod cache;
 mod changes;
+mod live;
 
 /// Names of operations that are told apart; those that come later are counted together.
 const MAX_OPERATIONS: usize = 200;
@@ -65,6 +67,8 @@ pub struct Metrics {
     pub cache: CacheMetrics,
     /// What passes of the change log. Clones count into the same values.
     pub changes: ChangeMetrics,
+    /// Streams of events. Clones count into the same values.
+    pub live: LiveMetrics,
     /// What comes of changes.
     pub recorder: RecorderMetrics,
     operations: RwLock<HashSet<Box<str>>>,
@@ -190,6 +194,7 @@ impl Metrics {
             )?,
             cache: CacheMetrics::register(all)?,
             changes: ChangeMetrics::register(all)?,
+            live: LiveMetrics::register(all)?,
             recorder: RecorderMetrics::register(all)?,
             operations: RwLock::default(),
             registry,
