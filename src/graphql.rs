@@ -26,6 +26,7 @@ use crate::store::db::Session;
 use crate::telemetry::Metrics;
 
 pub mod admit;
+pub mod live;
 
 mod input;
 mod mutation;

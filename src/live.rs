@@ -9,12 +9,14 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::app::App;
+use crate::cache::flight::Flights;
 use crate::cache::key::Key;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::graphql::admit::{Admitted, Refusal};
 use crate::graphql::refusal;
 use crate::live::feed::Feed;
 use crate::live::limits::{Open, Opened};
+use crate::live::query::Query;
 use crate::live::subscriber::Subscriber;
 use crate::model::viewer::Viewer;
 use crate::telemetry::{Counted, LiveMetrics};
@@ -22,6 +24,7 @@ use crate::telemetry::{Counted, LiveMetrics};
 mod events;
 mod feed;
 pub mod limits;
+mod query;
 mod subscriber;
 
 /// Streams that read the log at the same time. The others wait for their turn: after a deploy thousands come back at
@@ -33,7 +36,10 @@ const READERS: usize = 4;
 pub struct Live(Arc<Shared>);
 
 struct Shared {
-    feeds: Mutex<HashMap<Key, Weak<Feed>>>,
+    feeds: Shares<Feed>,
+    queries: Shares<Query>,
+    /// Who begins a live query.
+    flights: Flights,
     reading: Arc<Semaphore>,
     open: Open,
     counts: LiveMetrics,
@@ -59,16 +65,24 @@ impl Event {
 
 /// One client's stream. Dropping it ends it.
 pub struct Stream {
-    subscriber: Subscriber,
+    reader: Reader,
     /// Count it as open.
     _opened: (Opened, Counted),
+}
+
+enum Reader {
+    Events(Subscriber),
+    Answers(query::Reader),
 }
 
 impl Stream {
     /// The next event; `None` when it is over. Nothing is computed ahead of the reader without bound, and a reader may
     /// take as long as it likes between two calls: what it misses is read again from the log. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        self.subscriber.next().await
+        match &mut self.reader {
+            Reader::Events(events) => events.next().await,
+            Reader::Answers(answers) => answers.next().await,
+        }
     }
 }
 
@@ -76,7 +90,8 @@ impl Live {
     /// No streams yet.
     pub fn new(open: Open, counts: LiveMetrics) -> Self {
         let reading = Arc::new(Semaphore::new(READERS));
-        Self(Arc::new(Shared { feeds: Mutex::default(), reading, open, counts }))
+        let (feeds, queries, flights) = (Mutex::default(), Mutex::default(), Flights::default());
+        Self(Arc::new(Shared { feeds, queries, flights, reading, open, counts }))
     }
 
     /// Begins a stream. `resume` is the cursor of the last event that the client had; it stands for the argument
@@ -84,13 +99,19 @@ impl Live {
     pub async fn open(
         &self,
         app: &App,
-        admitted: Admitted,
+        mut admitted: Admitted,
         viewer: Viewer,
         resume: Option<String>,
     ) -> Result<Stream, Refusal> {
         let opened = self.0.open.take(&viewer)?;
+        if let Some(how) = admitted.live()? {
+            let answers = query::open(self, app, admitted, &viewer, how).await?;
+            let counted = self.counts().opened("live_query");
+            return Ok(Stream { reader: Reader::Answers(answers), _opened: (opened, counted) });
+        }
         if admitted.operation.kind != "subscription" {
-            return Err(Error::bad_input("query", "is not a subscription").into());
+            let text = "only a subscription, or a query with @live, is a stream";
+            return Err(Error::new(Code::BadUserInput, text).into());
         }
         let watch = app.graph.subscribe(admitted, &viewer, resume.as_deref()).await?;
         // What was committed by now and is not asked for by `after` is not told.
@@ -102,32 +123,73 @@ impl Live {
         let key = app.cache.keys().of_operation(&viewer, watch.personal, &watch.identity);
         let feed = self.feed(key, || Feed::start(app, watch, reached.clone(), self.clone(), key));
         let subscriber = Subscriber::new(feed, after, reached, self.0.reading.clone());
-        Ok(Stream { subscriber, _opened: (opened, self.counts().opened("subscription")) })
+        Ok(Stream {
+            reader: Reader::Events(subscriber),
+            _opened: (opened, self.counts().opened("subscription")),
+        })
     }
 
     fn feed(&self, key: Key, start: impl FnOnce() -> Arc<Feed>) -> Arc<Feed> {
-        let mut feeds = self.feeds();
-        if let Some(feed) = feeds.get(&key).and_then(Weak::upgrade).filter(|feed| !feed.is_over()) {
-            return feed;
-        }
-        let feed = start();
-        feeds.insert(key, Arc::downgrade(&feed));
-        feed
+        find_or_start(&self.0.feeds, key, Feed::is_over, start)
+    }
+
+    fn query(&self, key: &Key) -> Option<Arc<Query>> {
+        // Not in the same statement: the last one to drop it takes the lock.
+        let known = held(&self.0.queries).get(key).and_then(Weak::upgrade);
+        known.filter(|query| !query.is_over())
+    }
+
+    fn keep_query(&self, key: Key, start: impl FnOnce() -> Arc<Query>) -> Arc<Query> {
+        find_or_start(&self.0.queries, key, Query::is_over, start)
     }
 
     /// Forgets a feed that nobody follows any more.
     fn forget(&self, key: &Key) {
-        let mut feeds = self.feeds();
-        if feeds.get(key).is_some_and(|feed| feed.strong_count() == 0) {
-            feeds.remove(key);
-        }
+        forget(&self.0.feeds, key);
+    }
+
+    fn forget_query(&self, key: &Key) {
+        forget(&self.0.queries, key);
+    }
+
+    fn flights(&self) -> &Flights {
+        &self.0.flights
     }
 
     fn counts(&self) -> &LiveMetrics {
         &self.0.counts
     }
+}
 
-    fn feeds(&self) -> MutexGuard<'_, HashMap<Key, Weak<Feed>>> {
-        self.0.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+/// What those share who want the same.
+type Shares<T> = Mutex<HashMap<Key, Weak<T>>>;
+
+fn held<T>(shares: &Shares<T>) -> MutexGuard<'_, HashMap<Key, Weak<T>>> {
+    shares.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn find_or_start<T>(
+    shares: &Shares<T>,
+    key: Key,
+    is_over: impl Fn(&T) -> bool,
+    start: impl FnOnce() -> Arc<T>,
+) -> Arc<T> {
+    let mut shares = held(shares);
+    let known = shares.get(&key).and_then(Weak::upgrade);
+    if let Some(known) = known.as_ref().filter(|known| !is_over(known)) {
+        return known.clone();
+    }
+    let started = start();
+    shares.insert(key, Arc::downgrade(&started));
+    // The last one to drop a share takes the lock.
+    drop(shares);
+    drop(known);
+    started
+}
+
+fn forget<T>(shares: &Shares<T>, key: &Key) {
+    let mut shares = held(shares);
+    if shares.get(key).is_some_and(|known| known.strong_count() == 0) {
+        shares.remove(key);
     }
 }
