@@ -15,6 +15,7 @@ use crate::http::health::Health;
 use crate::http::live::Sockets;
 use crate::http::viewer::{Access, Authenticator};
 use crate::live::Live;
+use crate::live::limits::Open;
 use crate::model::cursor::CursorKey;
 use crate::model::searched::INDEX_KEYS;
 use crate::store::db::{Db, PoolState};
@@ -57,7 +58,7 @@ pub struct Wired {
     pub cache: Cache,
     /// What signs cursors and consistency tokens.
     pub cursors: CursorKey,
-    /// Streams of answers.
+    /// Subscriptions and live queries.
     pub live: Live,
     /// The connections that stay.
     pub sockets: Sockets,
@@ -98,6 +99,7 @@ impl App {
         let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters);
         watch_cache(&metrics, &cache)?;
         let sockets = Sockets::new(&config.sockets, metrics.clone());
+        let live = Live::new(Open::new(config.live.clone()), metrics.live.clone());
         let (config, health) = (Arc::new(config), Arc::default());
         let wired = Wired {
             config,
@@ -110,7 +112,7 @@ impl App {
             documents,
             cache,
             cursors,
-            live: Live,
+            live,
             sockets,
             health,
         };

@@ -13,11 +13,13 @@ use crate::error::{Error, Result};
 
 pub use embedder::{EmbedderKind, Embedding};
 pub use limits::Limits;
+pub use live::LiveSettings;
 pub use sockets::SocketSettings;
 pub use vectors::{Quantization, VectorSettings};
 
 mod embedder;
 mod limits;
+mod live;
 mod sockets;
 mod vectors;
 
@@ -100,6 +102,10 @@ pub struct Config {
     /// What one request may ask for.
     #[command(flatten)]
     pub limits: Limits,
+
+    /// How many streams of events there may be.
+    #[command(flatten)]
+    pub live: LiveSettings,
 
     /// Connections of clients at most, 1 to 100000. With the next setting it bounds what they can make the gateway hold.
     #[arg(long, env = "EVIDENCE_GATEWAY_MAX_CONNECTIONS", default_value_t = 1_024, value_parser = Range(1, 100_000), global = true)]

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use async_graphql::{EmptySubscription, Pos, SDLExportOptions, Schema, ServerError, Value};
+use async_graphql::{Pos, SDLExportOptions, Schema, ServerError, Value};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
@@ -14,6 +14,7 @@ use known::{Identity, Known};
 use loaders::Loaders;
 use mutation::Mutation;
 use root::{Outcome, Query};
+use subscription::Subscription;
 use write::{FieldError, PathSegment};
 
 use crate::config::Limits;
@@ -25,10 +26,12 @@ use crate::store::db::Session;
 use crate::telemetry::Metrics;
 
 pub mod admit;
+pub mod live;
 
 mod input;
 mod mutation;
 mod root;
+pub mod subscription;
 mod types;
 
 mod arguments;
@@ -37,6 +40,7 @@ mod filter;
 mod known;
 mod plan;
 
+pub mod events;
 mod level;
 mod loaders;
 pub mod search;
@@ -45,7 +49,7 @@ mod write;
 /// The schema with what its operations need.
 #[derive(Clone)]
 pub struct Graph {
-    schema: Schema<Query, Mutation, EmptySubscription>,
+    schema: Schema<Query, Mutation, Subscription>,
     cursors: CursorKey,
     searcher: Searcher,
     metrics: Arc<Metrics>,
@@ -84,7 +88,7 @@ impl Graph {
     /// Builds the schema.
     pub fn new(searcher: Searcher, cursors: CursorKey, metrics: Arc<Metrics>, limits: Limits) -> Self {
         // The depth is checked on the way in; the library's own limit would only hide ours.
-        let schema = Schema::build(Query, Mutation, EmptySubscription).limit_recursive_depth(1_000);
+        let schema = Schema::build(Query, Mutation, Subscription).limit_recursive_depth(1_000);
         let known = Known::new(metrics.cache.clone());
         let schema = schema.extension(known.clone()).finish();
         let (limits, pruner) = (Arc::new(limits), Pruner::default());
@@ -95,7 +99,7 @@ impl Graph {
     pub fn sdl() -> &'static str {
         // It is one text for the life of the process, and clients ask for it by HTTP.
         static SDL: LazyLock<String> = LazyLock::new(|| {
-            let schema = Schema::build(Query, Mutation, EmptySubscription).finish();
+            let schema = Schema::build(Query, Mutation, Subscription).finish();
             let options = SDLExportOptions::new().sorted_fields().sorted_enum_items().include_specified_by();
             let sdl = schema.sdl_with_options(options);
             let mut text = sdl.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
@@ -105,8 +109,19 @@ impl Graph {
         &SDL
     }
 
-    /// Checks a request and parses it.
+    /// Checks a request and parses it, for a transport that carries one answer: no subscriptions.
     pub fn admit(&self, parameters: Parameters) -> Result<Admitted, Refusal> {
+        let admitted = self.admit_stream(parameters)?;
+        if admitted.operation.kind == "subscription" {
+            let text = "a subscription needs a stream: graphql-transport-ws on GET /graphql, or graphql-sse on \
+                        /graphql/stream";
+            return Err(Error::new(Code::BadUserInput, text).into());
+        }
+        Ok(admitted)
+    }
+
+    /// Checks a request and parses it, for a transport that carries streams.
+    pub fn admit_stream(&self, parameters: Parameters) -> Result<Admitted, Refusal> {
         admit::admit(parameters, &self.limits, Some(&self.known))
     }
 

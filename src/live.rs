@@ -1,48 +1,195 @@
-//! Live streams.
+//! Live: subscriptions as streams of events that lose and repeat nothing. Those who want the same share a feed
+//! (`feed.rs`), which follows the tail and makes each event once; who is slow, or begins further back, reads the log on
+//! its own until it has caught up with its feed (`subscriber.rs`).
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use crate::app::App;
+use crate::cache::flight::Flights;
+use crate::cache::key::Key;
 use crate::error::{Code, Error};
 use crate::graphql::admit::{Admitted, Refusal};
+use crate::graphql::refusal;
+use crate::live::feed::Feed;
+use crate::live::limits::{Open, Opened};
+use crate::live::query::Query;
+use crate::live::subscriber::Subscriber;
 use crate::model::viewer::Viewer;
+use crate::telemetry::{Counted, LiveMetrics};
 
-/// Opens streams.
-#[derive(Clone, Default)]
-pub struct Live;
+mod events;
+mod feed;
+pub mod limits;
+mod query;
+mod subscriber;
 
-/// One stream.
-pub struct Stream;
+/// Streams that read the log at the same time. The others wait for their turn: after a deploy thousands come back at
+/// once, and each of them needs a connection to PostgreSQL.
+const READERS: usize = 4;
 
-/// One event.
+/// The streams of this process. All clones are the same.
 #[derive(Clone)]
+pub struct Live(Arc<Shared>);
+
+struct Shared {
+    feeds: Shares<Feed>,
+    queries: Shares<Query>,
+    /// Who begins a live query.
+    flights: Flights,
+    reading: Arc<Semaphore>,
+    open: Open,
+    counts: LiveMetrics,
+}
+
+/// What a client is sent.
+#[derive(Debug, Clone)]
 pub struct Event {
-    /// A whole response in JSON.
+    /// A whole GraphQL response in JSON.
     pub body: Bytes,
-    /// Where the stream can be resumed.
+    /// Where the stream can be resumed after it.
     pub cursor: Option<Arc<str>>,
     /// Whether nothing comes after it.
     pub last: bool,
 }
 
-impl Live {
-    /// Begins a stream.
-    pub async fn open(
-        &self,
-        _app: &App,
-        _admitted: Admitted,
-        _viewer: Viewer,
-        _resume: Option<String>,
-    ) -> Result<Stream, Refusal> {
-        Err(Error::new(Code::Unavailable, "there are no streams yet").into())
+impl Event {
+    /// The end of a stream that cannot go on.
+    fn fatal(error: Error) -> Self {
+        Self { body: refusal(&error.into()).into(), cursor: None, last: true }
     }
 }
 
+/// One client's stream. Dropping it ends it.
+pub struct Stream {
+    reader: Reader,
+    /// Count it as open.
+    _opened: (Opened, Counted),
+}
+
+enum Reader {
+    Events(Subscriber),
+    Answers(query::Reader),
+}
+
 impl Stream {
-    /// The next event.
+    /// The next event; `None` when it is over. Nothing is computed ahead of the reader without bound, and a reader may
+    /// take as long as it likes between two calls: what it misses is read again from the log. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        None
+        match &mut self.reader {
+            Reader::Events(events) => events.next().await,
+            Reader::Answers(answers) => answers.next().await,
+        }
+    }
+}
+
+impl Live {
+    /// No streams yet.
+    pub fn new(open: Open, counts: LiveMetrics) -> Self {
+        let reading = Arc::new(Semaphore::new(READERS));
+        let (feeds, queries, flights) = (Mutex::default(), Mutex::default(), Flights::default());
+        Self(Arc::new(Shared { feeds, queries, flights, reading, open, counts }))
+    }
+
+    /// Begins a stream. `resume` is the cursor of the last event that the client had; it stands for the argument
+    /// `after` when that is absent. Refused as an operation is refused, with the same codes.
+    pub async fn open(
+        &self,
+        app: &App,
+        mut admitted: Admitted,
+        viewer: Viewer,
+        resume: Option<String>,
+    ) -> Result<Stream, Refusal> {
+        let opened = self.0.open.take(&viewer)?;
+        if let Some(how) = admitted.live()? {
+            let answers = query::open(self, app, admitted, &viewer, how).await?;
+            let counted = self.counts().opened("live_query");
+            return Ok(Stream { reader: Reader::Answers(answers), _opened: (opened, counted) });
+        }
+        if admitted.operation.kind != "subscription" {
+            let text = "only a subscription, or a query with @live, is a stream";
+            return Err(Error::new(Code::BadUserInput, text).into());
+        }
+        let watch = app.graph.subscribe(admitted, &viewer, resume.as_deref()).await?;
+        // What was committed by now and is not asked for by `after` is not told.
+        let reached = match app.changes.reached() {
+            Some(reached) => reached,
+            None => app.changes.catch_up(app.config.consistency_wait()).await?,
+        };
+        let after = watch.after.clone();
+        let key = app.cache.keys().of_operation(&viewer, watch.personal, &watch.identity);
+        let feed = self.feed(key, || Feed::start(app, watch, reached.clone(), self.clone(), key));
+        let subscriber = Subscriber::new(feed, after, reached, self.0.reading.clone());
+        Ok(Stream {
+            reader: Reader::Events(subscriber),
+            _opened: (opened, self.counts().opened("subscription")),
+        })
+    }
+
+    fn feed(&self, key: Key, start: impl FnOnce() -> Arc<Feed>) -> Arc<Feed> {
+        find_or_start(&self.0.feeds, key, Feed::is_over, start)
+    }
+
+    fn query(&self, key: &Key) -> Option<Arc<Query>> {
+        // Not in the same statement: the last one to drop it takes the lock.
+        let known = held(&self.0.queries).get(key).and_then(Weak::upgrade);
+        known.filter(|query| !query.is_over())
+    }
+
+    fn keep_query(&self, key: Key, start: impl FnOnce() -> Arc<Query>) -> Arc<Query> {
+        find_or_start(&self.0.queries, key, Query::is_over, start)
+    }
+
+    /// Forgets a feed that nobody follows any more.
+    fn forget(&self, key: &Key) {
+        forget(&self.0.feeds, key);
+    }
+
+    fn forget_query(&self, key: &Key) {
+        forget(&self.0.queries, key);
+    }
+
+    fn flights(&self) -> &Flights {
+        &self.0.flights
+    }
+
+    fn counts(&self) -> &LiveMetrics {
+        &self.0.counts
+    }
+}
+
+/// What those share who want the same.
+type Shares<T> = Mutex<HashMap<Key, Weak<T>>>;
+
+fn held<T>(shares: &Shares<T>) -> MutexGuard<'_, HashMap<Key, Weak<T>>> {
+    shares.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn find_or_start<T>(
+    shares: &Shares<T>,
+    key: Key,
+    is_over: impl Fn(&T) -> bool,
+    start: impl FnOnce() -> Arc<T>,
+) -> Arc<T> {
+    let mut shares = held(shares);
+    let known = shares.get(&key).and_then(Weak::upgrade);
+    if let Some(known) = known.as_ref().filter(|known| !is_over(known)) {
+        return known.clone();
+    }
+    let started = start();
+    shares.insert(key, Arc::downgrade(&started));
+    // The last one to drop a share takes the lock.
+    drop(shares);
+    drop(known);
+    started
+}
+
+fn forget<T>(shares: &Shares<T>, key: &Key) {
+    let mut shares = held(shares);
+    if shares.get(key).is_some_and(|known| known.strong_count() == 0) {
+        shares.remove(key);
     }
 }

@@ -31,6 +31,7 @@ pub mod cursor;
 pub mod filter;
 pub mod page;
 pub mod tag;
+pub mod watch;
 
 pub mod aggregate;
 pub mod lineage;

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 mod metrics;
 
 pub use metrics::{
-    Behind, CacheMetrics, ChangeMetrics, IndexerMetrics, Kind, Metrics, Operation, SocketMetrics,
+    Behind, CacheMetrics, ChangeMetrics, Counted, IndexerMetrics, Kind, LiveMetrics, Metrics, Operation,
+    SocketMetrics,
 };
 
 /// Starts logging to stderr; stdout is for data.

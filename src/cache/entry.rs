@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use crate::cache::freshness::Sources;
 use crate::cache::key::{Key, hexadecimal};
 use crate::model::change::Snapshot;
-use crate::store::db::reads::Hint;
+use crate::model::graph;
+use crate::store::db::reads::{Hint, Noted};
 use crate::telemetry::CacheMetrics;
 
 /// Rows that a description names.
@@ -138,4 +139,10 @@ impl quick_cache::Lifecycle<Key, Arc<Entry>> for CountEvictions {
     fn on_evict(&self, (): &mut (), _: Key, _: Arc<Entry>) {
         self.0.evicted.inc();
     }
+}
+
+/// How old an answer may be: the strictest word of all that it shows, lists or counts.
+pub fn hint_of(noted: &Noted) -> Hint {
+    let lists = noted.lists.iter().map(|(list, _)| graph().hint_of(&list.table));
+    noted.hint.into_iter().chain(lists).reduce(Hint::strictest).unwrap_or(Hint::NONE)
 }

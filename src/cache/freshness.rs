@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::cache::image::Image;
+use crate::cache::image::Mark;
 use crate::model::catalog::catalog;
 use crate::model::change::{Change, Op, Snapshot};
 use crate::store::db::reads::{List, Noted};
@@ -109,7 +109,7 @@ type Touch = (u64, u16);
 #[derive(Debug, Default)]
 struct Recent {
     number: u16,
-    changes: VecDeque<Image>,
+    changes: VecDeque<Mark>,
     /// The last batch of which a change is missing here.
     forgotten: u64,
 }
@@ -132,7 +132,7 @@ impl Default for Marks {
 impl Freshness {
     /// Marks what the changes of a batch touched. Called by the tail before anyone can learn that it has passed it.
     pub fn pass(&self, batch: u64, changes: &[Change]) {
-        let images: Vec<Image> = changes.iter().map(|change| Image::new(batch, change)).collect();
+        let images: Vec<Mark> = changes.iter().map(|change| Mark::new(batch, change)).collect();
         let mut marks = self.0.marks.write().unwrap_or_else(PoisonError::into_inner);
         let most = marks.limits.1;
         for (change, image) in changes.iter().zip(images) {
@@ -250,7 +250,7 @@ impl Marks {
 }
 
 impl Recent {
-    fn add(&mut self, image: Image, most: usize) {
+    fn add(&mut self, image: Mark, most: usize) {
         if self.changes.len() == most
             && let Some(oldest) = self.changes.pop_front()
         {

@@ -18,7 +18,7 @@ use crate::store::redis::Redis;
 use crate::telemetry::{Behind, ChangeMetrics, Kind, Metrics};
 
 /// Changes of one batch at most. With [`KEPT`] it bounds what a slow consumer can make the process hold.
-pub(super) const PAGE: usize = 1_000;
+pub(crate) const PAGE: usize = 1_000;
 /// Batches that wait for consumers. Who is further behind reads the log again.
 const KEPT: usize = 32;
 /// Between two looks at the log while there is something to see.
@@ -147,6 +147,11 @@ impl Tail {
     /// How far the tail has come; nothing before its first look.
     pub fn reached(&self) -> Option<Reached> {
         self.0.reached.borrow().clone()
+    }
+
+    /// Tells when the tail gets further.
+    pub fn watch(&self) -> watch::Receiver<Option<Reached>> {
+        self.0.reached.subscribe()
     }
 
     /// When the last look began that PostgreSQL answered: what committed later may not have been seen.

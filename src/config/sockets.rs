@@ -14,7 +14,7 @@ pub struct SocketSettings {
     #[arg(long, env = "EVIDENCE_GATEWAY_MAX_SOCKETS", default_value_t = 768, value_parser = Range(1, 100_000), global = true)]
     pub max_sockets: u32,
 
-    /// WebSockets and event streams of one viewer at most, 1 to 100000.
+    /// Those of one user, agent or API key at most, 1 to 100000. Who is nobody in particular is not counted.
     #[arg(long, env = "EVIDENCE_GATEWAY_MAX_SOCKETS_PER_VIEWER", default_value_t = 100, value_parser = Range(1, 100_000), global = true)]
     pub max_sockets_per_viewer: u32,
 

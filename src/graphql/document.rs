@@ -105,7 +105,7 @@ impl<'a> Document<'a> {
     }
 
     /// Fills variables in. `None` stands for a variable that was not given and has no default.
-    fn value(&self, literal: &Literal) -> Option<Value> {
+    pub(crate) fn value(&self, literal: &Literal) -> Option<Value> {
         Some(match literal {
             Literal::Variable(name) => return self.variables.get(name).cloned(),
             Literal::List(items) => {

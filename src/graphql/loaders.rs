@@ -121,6 +121,13 @@ impl Loaders {
         Self::new(viewer, session, self.searcher.clone(), self.metrics.clone())
     }
 
+    /// The same ones on another session.
+    pub(crate) fn on(&self, session: Session) -> Self {
+        let (searcher, metrics) = (self.searcher.clone(), self.metrics.clone());
+        let warnings = self.warnings.clone();
+        Self { warnings, ..Self::new(self.viewer.clone(), session, searcher, metrics) }
+    }
+
     /// Of which entity each id is, as the entity's place among the entities.
     pub(crate) async fn types_of(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, usize>> {
         let rows = self.session.rows(&types_of(&self.viewer, ids.to_vec())).await?;

@@ -14,6 +14,7 @@ use crate::graphql::arguments::{MAX_LIST, items, read_name, read_scalar, read_uu
 use crate::graphql::document::{Document, Selected};
 use crate::graphql::filter::read_filter;
 use crate::graphql::level::resolve;
+use crate::graphql::loaders::Loaders;
 use crate::graphql::plan::{Grouping, Planner, RelationPlan, Shape, Slot};
 use crate::graphql::types::meta::add_object;
 use crate::graphql::types::register;
@@ -21,11 +22,15 @@ use crate::graphql::write::{FieldError, PathSegment, Writer};
 use crate::graphql::{Carried, Operation};
 use crate::model::aggregate::{MAX_GROUP_KEYS, aggregate};
 use crate::model::audit::{may_audit, verification_type, verify};
+use crate::model::change::{Place, now};
 use crate::model::entity::{Aggregate, ColumnType, TypeId};
 use crate::model::graph;
 use crate::model::select::{by_ids, count, page};
 use crate::store::db::rows::{RowRef, RowSet};
 use crate::store::db::sql::Bind;
+
+/// The root field that tells where to follow from.
+pub(crate) const CHANGE_CURSOR: &str = "changeCursor";
 
 /// The root of all queries.
 pub(crate) struct Query;
@@ -86,47 +91,82 @@ async fn run(operation: &Operation, document: Document<'_>) -> Outcome {
         notes: operation.loaders.session.notes(),
         grouping: None,
     };
-    let mut errors = Vec::new();
+    let set = &document.operation.selection_set.node;
+    let selected = document.collect(&[set], &|condition| condition == "Query");
+    let mut writer = Writer::new(&operation.cursors);
+    // A place in the log is of use only if the rows beside it are those of just that place.
+    let frozen = match selected.iter().any(|selected| selected.name() == CHANGE_CURSOR) {
+        true => match freeze(operation).await {
+            Ok(frozen) => Some(frozen),
+            Err(error) => return nothing(&selected, &error),
+        },
+        false => None,
+    };
+    let loaders = frozen.as_ref().map_or(&operation.loaders, |(loaders, _)| loaders);
     let mut keys = Vec::new();
     let mut slots: Vec<Slot<()>> = Vec::new();
     let mut relations = Vec::new();
     let mut row = RootRow(Vec::new());
-    let set = &document.operation.selection_set.node;
-    for selected in document.collect(&[set], &|condition| condition == "Query") {
+    for selected in &selected {
         let mut place = None;
-        if !is_meta(selected.name()) {
-            match planner.root_field(&selected, &mut row) {
+        if !is_meta(selected.name()) && selected.name() != CHANGE_CURSOR {
+            match planner.root_field(selected, &mut row) {
                 Ok(relation) => {
                     relations.push(relation);
-                    slots.push(Slot::new(&selected, ()));
+                    slots.push(Slot::new(selected, ()));
                     place = Some(slots.len() - 1);
                 }
-                Err(error) => errors.push(FieldError {
-                    error,
-                    path: vec![PathSegment::Key(selected.key.to_owned())],
-                    pos: selected.first().pos,
-                }),
+                Err(error) => writer.errors.push(failed(selected, error)),
             }
         }
-        keys.push((selected.key.to_owned(), place, is_meta(selected.name())));
+        keys.push((selected.key.to_owned(), place, selected.name()));
     }
     let rows = [row.finish()];
-    let children = resolve(&operation.loaders, &relations, &rows).await;
-    let mut writer = Writer::new(&operation.cursors);
-    writer.errors = errors;
+    let children = resolve(loaders, &relations, &rows).await;
+    if frozen.is_some() {
+        loaders.session.thaw().await;
+    }
     let mut fields = Vec::with_capacity(keys.len());
-    for (key, place, meta) in keys {
+    for (key, place, name) in keys {
         let start = writer.json.len();
         match place {
             Some(place) => {
                 let (slot, relation, child) = (&slots[place], &relations[place], &children[place]);
                 writer.nullable(|out| out.under(&slot.key, |out| out.relation(relation, child, 0, slot.pos)));
             }
-            None => writer.json.extend_from_slice(b"null"),
+            None => {
+                let cursor = frozen.as_ref().filter(|_| name == CHANGE_CURSOR).map(|(_, cursor)| cursor);
+                writer.nullable(|out| out.json_of(&cursor));
+            }
         }
-        fields.push((key, (!meta).then_some(start..writer.json.len())));
+        fields.push((key, (!is_meta(name)).then_some(start..writer.json.len())));
     }
     Outcome { fields, json: writer.json, errors: writer.errors }
+}
+
+fn failed(selected: &Selected<'_>, error: Error) -> FieldError {
+    let path = vec![PathSegment::Key(selected.key.to_owned())];
+    FieldError { error, path, pos: selected.first().pos }
+}
+
+/// An operation of which no field could be read.
+fn nothing(selected: &[Selected<'_>], error: &Error) -> Outcome {
+    let field =
+        |selected: &Selected<'_>| (selected.key.to_owned(), (!is_meta(selected.name())).then_some(0..4));
+    let errors = selected.iter().filter(|selected| !is_meta(selected.name()));
+    Outcome {
+        fields: selected.iter().map(field).collect(),
+        json: b"null".to_vec(),
+        errors: errors.map(|selected| failed(selected, error.clone())).collect(),
+    }
+}
+
+/// Loaders that see the database as it is at one moment, and the place of that moment in the change log.
+async fn freeze(operation: &Operation) -> Result<(Loaders, String)> {
+    let session = operation.loaders.session.frozen().await?;
+    let snapshot = now(&session).await?;
+    let cursor = Place::after(std::sync::Arc::new(snapshot)).cursor(&operation.cursors);
+    Ok((operation.loaders.on(session), cursor))
 }
 
 /// The imaginary row that root fields belong to: cell 0 is the nil UUID, the others are ids asked for.

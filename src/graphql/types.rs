@@ -6,6 +6,8 @@ use async_graphql::registry::{MetaField, MetaInputValue, Registry};
 use meta::{add_enum, add_input, add_interface, add_object, add_scalar, argument, field};
 
 use crate::graphql::filter::{Operand, operators};
+use crate::graphql::live::add_live;
+use crate::graphql::root::CHANGE_CURSOR;
 use crate::model::aggregate::{DEFAULT_GROUPS, MAX_GROUPS};
 use crate::model::audit::FAULT;
 use crate::model::entity::{Aggregate, ColumnType, Relation, RelationKind, Table, Type, screaming_case};
@@ -17,11 +19,13 @@ use crate::model::{enums, graph};
 mod hints;
 pub(crate) mod meta;
 mod search;
+pub(crate) mod subscription;
 
 /// Adds every type to the registry and gives the fields of `Query`.
 pub(crate) fn register(registry: &mut Registry) -> IndexMap<String, MetaField> {
     add_scalars(registry);
     hints::add_cache_control(registry);
+    add_live(registry);
     for values in enums().map(|(_, _, values)| values).chain([&DIRECTION, &FAULT]) {
         let name = |value: &&str| (value.to_ascii_uppercase(), String::new());
         add_enum(registry, values.name, "", values.values.iter().map(name));
@@ -95,6 +99,13 @@ fn root_fields() -> IndexMap<String, MetaField> {
         [ids],
     ));
     fields.push(field("viewer", "Who asks.", "Viewer", []));
+    fields.push(field(
+        CHANGE_CURSOR,
+        "Where to follow from: what a subscription with `after: <this>` tells is just what is missing in the other \
+         fields of the same query, which are then all read at one moment (hits of searches aside).",
+        "String",
+        [],
+    ));
     fields.extend(graph().searched().map(|(ty, searched)| search::root_field(ty, searched)));
     fields.push(field(
         "verifyAuditLog",

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 
 use crate::app::App;
-use crate::cache::entry::{self, Entry};
+use crate::cache::entry::{self, Entry, hint_of};
 use crate::cache::flight::{Landing, Lead, Part};
 use crate::cache::freshness::Sources;
 use crate::cache::key::Key;
@@ -18,11 +18,9 @@ use crate::cache::{Found, Miss};
 use crate::error::Code;
 use crate::graphql::Answer;
 use crate::graphql::admit::{Admitted, Chosen};
-use crate::model::graph;
 use crate::model::viewer::Viewer;
 use crate::model::write::Origin;
 use crate::store::db::Session;
-use crate::store::db::reads::{Hint, Noted};
 
 pub(super) use ask::Ask;
 pub(super) use status::Status;
@@ -403,10 +401,4 @@ impl Work<'_> {
         }
         Answered::Kept(Kept { entry, status: Status::Executed(miss, kept), due: false })
     }
-}
-
-/// How old an answer may be: the strictest word of all that it shows, lists or counts.
-fn hint_of(noted: &Noted) -> Hint {
-    let lists = noted.lists.iter().map(|(list, _)| graph().hint_of(&list.table));
-    noted.hint.into_iter().chain(lists).reduce(Hint::strictest).unwrap_or(Hint::NONE)
 }

@@ -148,7 +148,9 @@ pub(super) async fn perform(
     origin: impl FnOnce() -> Origin,
     served: &mut Served,
 ) -> Result<Done, Refused> {
-    let ask = Ask::new(app, headers, &viewer, sent.method(), sent.bytes());
+    // The same bytes may ask for one answer here and for a stream there.
+    let many = matches!(transport.answers, Answers::Many { .. });
+    let ask = Ask::new(app, headers, &viewer, sent.method(), sent.bytes(), many);
     if let Some(hit) = cached::recall(app, &ask).await {
         served.operation = hit.operation();
         return Ok(Done::Kept(hit, ask));
@@ -173,7 +175,8 @@ async fn answer(app: &App, headers: &HeaderMap, asked: Asked, served: &mut Serve
     let mut parameters = sent.read()?;
     let refuse = |refusal| Refused { status: persisted::status(&refusal, modern), refusal };
     let named = persisted::complete(app, &viewer, &mut parameters).await.map_err(refuse)?;
-    let mut admitted = admit(app, &sent.method(), modern, parameters)?;
+    let many = matches!(answers, Answers::Many { .. });
+    let mut admitted = admit(app, &sent.method(), modern, many, parameters)?;
     if let Some(hash) = named {
         app.documents.keep(hash, admitted.document());
     }
@@ -185,12 +188,9 @@ async fn answer(app: &App, headers: &HeaderMap, asked: Asked, served: &mut Serve
     ask.must_be_fresh |= token.is_some();
     let waited = consistency::wait(app, headers, token).await;
     waited.map_err(|(status, error)| Refused { status, refusal: error.into() })?;
-    if is_stream(&admitted) {
-        let Answers::Many { resume } = answers else {
-            let text =
-                "a stream of answers comes over WebSocket (graphql-transport-ws) or as text/event-stream";
-            return Err(refuse(Error::new(Code::BadUserInput, text).into()));
-        };
+    if let Answers::Many { resume } = answers
+        && is_stream(&mut admitted).map_err(|error| refuse(error.into()))?
+    {
         let opened = Box::pin(app.live.open(app, admitted, viewer, resume));
         return in_time(app, opened).await?.map(Done::Stream).map_err(refuse);
     }
@@ -209,12 +209,19 @@ async fn answer(app: &App, headers: &HeaderMap, asked: Asked, served: &mut Serve
 }
 
 /// Whether it has more than one answer.
-fn is_stream(admitted: &Admitted) -> bool {
-    admitted.operation.kind == "subscription"
+fn is_stream(admitted: &mut Admitted) -> Result<bool, Error> {
+    Ok(admitted.operation.kind == "subscription" || admitted.live()?.is_some())
 }
 
-fn admit(app: &App, method: &Method, modern: bool, parameters: Parameters) -> Result<Admitted, Refused> {
-    let admitted = app.graph.admit(parameters).map_err(|refusal| {
+fn admit(
+    app: &App,
+    method: &Method,
+    modern: bool,
+    many: bool,
+    parameters: Parameters,
+) -> Result<Admitted, Refused> {
+    let admitted = if many { app.graph.admit_stream(parameters) } else { app.graph.admit(parameters) };
+    let admitted = admitted.map_err(|refusal| {
         // In plain JSON whatever is a request of GraphQL is answered with 200, as clients of that type expect.
         let good = !modern && !refusal.malformed;
         Refused { status: if good { StatusCode::OK } else { StatusCode::BAD_REQUEST }, refusal }

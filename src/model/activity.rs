@@ -16,5 +16,5 @@ pub(super) static ACTIVITY: Declaration = Declaration {
 };
 
 /// What concerns no project is told to those who see all of them, unless it is public.
-const VISIBLE: &str = "({t}.visibility = 'public' or ({t}.visibility = 'project' and ({all} or {t}.project_id = any({projects}))) \
+pub(super) const VISIBLE: &str = "({t}.visibility = 'public' or ({t}.visibility = 'project' and ({all} or {t}.project_id = any({projects}))) \
                        or ({t}.visibility = 'private' and {t}.actor_user_id = {user}))";

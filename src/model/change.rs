@@ -12,13 +12,16 @@ use uuid::Uuid;
 use crate::error::{Code, Error, Result};
 use crate::model::catalog::catalog;
 use crate::store::db::Session;
+use crate::store::db::reads::Reads;
 use crate::store::db::rows::{RowSet, read_time};
 use crate::store::db::sql::{Bind, Sql};
 
+pub use image::Image;
 pub use place::{Place, Span, Within};
 pub use snapshot::Snapshot;
 
 pub mod history;
+mod image;
 mod place;
 mod snapshot;
 mod token;
@@ -140,7 +143,8 @@ async fn settled(session: &Session, until: Option<&Snapshot>) -> Result<Snapshot
         None => sql.push("pg_current_snapshot()"),
     };
     sql.push(" as until) s cross join ").push(PRUNED).push(" p");
-    let rows = session.rows(&sql.returning(2)).await?;
+    // It says how far one has read, and nothing that a change could make wrong.
+    let rows = session.rows(&sql.returning(2).reading(Some(Reads::default()))).await?;
     Ok(rows.text(0, 0).unwrap_or_default().parse::<Snapshot>()?.settled(xid(&rows, 0, 1)?))
 }
 

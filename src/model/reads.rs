@@ -216,7 +216,7 @@ fn owner_key(relation: &Relation) -> Option<Name> {
     Some(owner.columns[key].sql_name.clone().into())
 }
 
-fn tested(column: &Column, test: &Test) -> Condition {
+pub(super) fn tested(column: &Column, test: &Test) -> Condition {
     let name = || Name::from(column.sql_name.clone());
     let condition = || {
         Some(match test {

@@ -20,7 +20,7 @@ use crate::error::{Code, Error, Result};
 use crate::store::db::reads::Notes;
 use crate::store::db::rows::RowSet;
 use crate::store::db::sql::Sql;
-use crate::store::db::transaction::Violation;
+use crate::store::db::transaction::{Frozen, Violation};
 
 pub mod lock;
 pub mod migrations;
@@ -82,7 +82,7 @@ impl Db {
 
     /// Starts the session of one request.
     pub fn session(&self) -> Session {
-        Session { db: self.clone(), statements: Arc::default(), notes: Arc::default() }
+        Session { db: self.clone(), statements: Arc::default(), notes: Arc::default(), snapshot: None }
     }
 
     /// Asks the server for its version, to see whether it answers.
@@ -130,6 +130,8 @@ pub struct Session {
     db: Db,
     statements: Arc<AtomicU32>,
     notes: Arc<Notes>,
+    /// What all its statements see, if that is one and the same.
+    snapshot: Option<Frozen>,
 }
 
 impl Session {
@@ -138,10 +140,15 @@ impl Session {
     /// A connection that turns out to be dead (the server was restarted while it lay in the pool) is replaced
     /// and the statement repeated: reading twice does no harm.
     pub async fn rows(&self, sql: &Sql) -> Result<RowSet> {
-        self.statements.fetch_add(1, Ordering::Relaxed);
         self.db.statements.fetch_add(1, Ordering::Relaxed);
         self.notes.before(sql);
-        let rows = self.attempts(sql).await?;
+        let rows = match &self.snapshot {
+            Some(snapshot) => snapshot.rows(sql).await?,
+            None => {
+                self.statements.fetch_add(1, Ordering::Relaxed);
+                self.attempts(sql).await?
+            }
+        };
         self.notes.after(sql, &rows);
         Ok(rows)
     }

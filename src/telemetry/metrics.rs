@@ -24,10 +24,12 @@ mod indexer;
 pub use cache::CacheMetrics;
 pub use changes::{Behind, ChangeMetrics};
 pub use indexer::IndexerMetrics;
+pub use live::{Counted, LiveMetrics};
 pub use sockets::SocketMetrics;
 
 mod cache;
 mod changes;
+mod live;
 mod sockets;
 
 /// Names of operations that are told apart; those that come later are counted together.
@@ -69,6 +71,8 @@ pub struct Metrics {
     pub cache: CacheMetrics,
     /// What passes of the change log. Clones count into the same values.
     pub changes: ChangeMetrics,
+    /// Streams of events. Clones count into the same values.
+    pub live: LiveMetrics,
     /// What comes of changes.
     pub recorder: RecorderMetrics,
     operations: RwLock<HashSet<Box<str>>>,
@@ -195,6 +199,7 @@ impl Metrics {
             )?,
             cache: CacheMetrics::register(all)?,
             changes: ChangeMetrics::register(all)?,
+            live: LiveMetrics::register(all)?,
             recorder: RecorderMetrics::register(all)?,
             operations: RwLock::default(),
             registry,

@@ -41,6 +41,7 @@ mod logs;
 mod manners;
 mod metrics;
 
+mod live;
 mod mutations;
 
 #[cfg(feature = "edge")]

@@ -15,6 +15,7 @@ use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 use crate::graphql::arguments::MAX_LIST;
 use crate::graphql::search::plan::{GROUP_HITS, RELATED};
+use crate::graphql::types::subscription::event_name;
 use crate::model::aggregate::DEFAULT_GROUPS;
 use crate::model::entity::{RelationKind, TypeId};
 use crate::model::graph;
@@ -64,6 +65,10 @@ enum Place {
     Root,
     /// Among the mutations.
     Mutation,
+    /// Among the subscriptions.
+    Subscription,
+    /// An event about a row of a type.
+    Event(TypeId),
     Object(TypeId),
     /// A connection to rows of a type, or one of its edges.
     Connection(TypeId),
@@ -77,9 +82,13 @@ impl Place {
     fn of_type(name: &str) -> Self {
         let wrapped = || name.strip_suffix("Connection").or_else(|| name.strip_suffix("Edge"));
         let wrapped = || wrapped().map(|name| name.strip_prefix("Search").unwrap_or(name));
+        if let Some(ty) = name.strip_suffix("Event").and_then(|name| graph().type_by_name(name)) {
+            return Self::Event(ty);
+        }
         match graph().type_by_name(name) {
             _ if name == "Query" => Self::Root,
             _ if name == "Mutation" => Self::Mutation,
+            _ if name == "Subscription" => Self::Subscription,
             _ if name == "SearchEvidenceGroup" => Self::Group,
             _ if name == "EvidenceHit" => Self::of_type("SearchEvidenceEdge"),
             Some(ty) => Self::Object(ty),
@@ -160,7 +169,11 @@ struct Measure<'a> {
 
 impl<'a> Measure<'a> {
     fn operation(&mut self, operation: &'a OperationDefinition) -> Result<Cost> {
-        let root = if operation.ty == OperationType::Mutation { Place::Mutation } else { Place::Root };
+        let root = match operation.ty {
+            OperationType::Query => Place::Root,
+            OperationType::Mutation => Place::Mutation,
+            OperationType::Subscription => Place::Subscription,
+        };
         let mut cost = self.set(&operation.selection_set.node, root)?;
         let of_variables =
             operation.variable_definitions.iter().flat_map(|variable| &variable.node.directives);
@@ -242,6 +255,9 @@ impl<'a> Measure<'a> {
         match place {
             Place::Root => self.below_root(field, name),
             Place::Mutation => Ok(self.below_mutation(field, name)),
+            Place::Subscription => Ok(Children::one(Place::of_type(&event_name(name)))),
+            Place::Event(ty) if name == "node" => Ok(Children::one(Place::Object(ty))),
+            Place::Event(_) => Ok(Children::one(Place::Other)),
             Place::Object(ty) => self.below_object(field, name, ty),
             Place::Connection(ty) => Ok(Children::one(match name {
                 "edges" => Place::Connection(ty),

@@ -39,9 +39,11 @@ impl Ask {
         viewer: &Viewer,
         method: Method,
         bytes: &[u8],
+        streams: bool,
     ) -> Self {
+        let way = if streams { "stream" } else { method.as_str() };
         let mut ask = Self {
-            bytes: app.cache.is_on().then(|| app.cache.keys().of_bytes(viewer, method.as_str(), bytes)),
+            bytes: app.cache.is_on().then(|| app.cache.keys().of_bytes(viewer, way, bytes)),
             method,
             if_none_match: headers.get(IF_NONE_MATCH).cloned(),
             look_up: app.cache.is_on(),

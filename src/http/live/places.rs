@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::reserved::Reservations;
 use crate::config::SocketSettings;
 use crate::error::{Code, Error, Result};
-use crate::model::viewer::Viewer;
+use crate::model::viewer::{Credential, Viewer};
 use crate::telemetry::Metrics;
 
 /// The sockets of this process. All clones are the same.
@@ -38,21 +38,22 @@ struct Taken {
     by_viewer: HashMap<Who, u32>,
 }
 
-/// Whose sockets are counted together.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// Whose sockets are counted together: those of a user, an agent, or an API key of neither.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Who {
     User(Uuid),
     Agent(Uuid),
-    /// Nobody in particular: those who may do and see the same.
-    Other(Viewer),
+    Key(Uuid),
 }
 
 impl Who {
-    fn of(viewer: &Viewer) -> Self {
-        match (viewer.user_id, viewer.agent_id) {
-            (Some(id), _) => Self::User(id),
-            (None, Some(id)) => Self::Agent(id),
-            (None, None) => Self::Other(viewer.clone()),
+    fn of(viewer: &Viewer) -> Option<Self> {
+        match (viewer.user_id, viewer.agent_id, viewer.credential) {
+            (Some(id), ..) => Some(Self::User(id)),
+            (None, Some(id), _) => Some(Self::Agent(id)),
+            (None, None, Credential::ApiKey(id)) => Some(Self::Key(id)),
+            // Nobody in particular is many.
+            (None, None, Credential::None | Credential::Token) => None,
         }
     }
 }
@@ -161,9 +162,9 @@ impl Place {
         if self.who.is_some() {
             return Ok(());
         }
-        let who = Who::of(viewer);
+        let Some(who) = Who::of(viewer) else { return Ok(()) };
         let mut taken = self.sockets.taken();
-        let count = taken.by_viewer.entry(who.clone()).or_default();
+        let count = taken.by_viewer.entry(who).or_default();
         if *count >= self.sockets.0.most_per_viewer {
             let text = "too many sockets of the same viewer are open; close one of them";
             return Err(Error::too_many("max_sockets_per_viewer", text));

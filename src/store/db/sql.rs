@@ -135,7 +135,8 @@ impl Sql {
         self.width
     }
 
-    pub(super) fn reads(&self) -> Option<&Reads> {
+    /// What it says that it reads.
+    pub fn reads(&self) -> Option<&Reads> {
         self.reads.0.as_deref()
     }
 

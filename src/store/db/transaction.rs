@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::pooled_connection::bb8::PooledConnection;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use tokio::sync::Mutex;
 use tokio_postgres::NoTls;
 
 use super::{Failure, RETRIES, Session, classify, fetch, is_lost, no_connection};
@@ -76,6 +77,41 @@ impl Session {
                 Err(error) if is_lost(&error) && attempts < RETRIES => attempts += 1,
                 Err(error) => return Err(classify(error)),
             }
+        }
+    }
+}
+
+/// A transaction that only reads, in which every statement sees the same. Clones are the same one.
+#[derive(Clone)]
+pub(super) struct Frozen(Arc<Mutex<Option<Transaction>>>);
+
+impl Frozen {
+    /// One after the other: there is one connection.
+    pub(super) async fn rows(&self, sql: &Sql) -> Result<RowSet> {
+        let mut transaction = self.0.lock().await;
+        let transaction = transaction.as_mut().ok_or_else(|| Error::internal("the snapshot is gone"))?;
+        transaction.rows(sql).await.map_err(Error::from)
+    }
+}
+
+impl Session {
+    /// A session of the same request whose statements all see the database as it is at the first of them.
+    /// [`Self::thaw`] gives its connection back.
+    pub async fn frozen(&self) -> Result<Self> {
+        let mut transaction = self.begin().await?;
+        let mut sql = Sql::default();
+        sql.push("set transaction isolation level repeatable read, read only");
+        transaction.rows(&sql.returning(0)).await?;
+        let snapshot = Some(Frozen(Arc::new(Mutex::new(Some(transaction)))));
+        Ok(Self { snapshot, ..self.clone() })
+    }
+
+    /// Ends what [`Self::frozen`] began.
+    pub async fn thaw(&self) {
+        if let Some(Frozen(snapshot)) = &self.snapshot
+            && let Some(transaction) = snapshot.lock().await.take()
+        {
+            transaction.rollback().await;
         }
     }
 }

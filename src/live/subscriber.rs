@@ -1,0 +1,164 @@
+//! One reader of a feed. It has a place of its own: it takes the feed's frames while it keeps up, and reads the log by
+//! itself from exactly where it is when it does not, or when it begins further back, until it meets the feed again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{sleep, timeout};
+
+use crate::changes::tail::{Batch, PAGE, Reached};
+use crate::error::{Code, Error, Result};
+use crate::live::Event;
+use crate::live::events::{Frame, coalesced};
+use crate::live::feed::Feed;
+use crate::model::change::{Place, Snapshot, read};
+use crate::telemetry::Counted;
+
+/// After a failure of the store.
+const RETRY: Duration = Duration::from_millis(200);
+/// For so long a place that nobody here has seen is waited for before the log is asked whether it is known at all.
+const STRANGE: Duration = Duration::from_secs(2);
+
+/// A reader.
+pub(super) struct Subscriber {
+    feed: Arc<Feed>,
+    /// What the reader has had when it has had `current`.
+    place: Place,
+    /// What it is being given.
+    current: Option<(Frame, usize)>,
+    frames: Option<Receiver<Frame>>,
+    /// While it reads the log.
+    behind: Option<Counted>,
+    reading: Arc<Semaphore>,
+    over: bool,
+}
+
+impl Subscriber {
+    /// A reader that begins after a place, or where the tail was when it came.
+    pub(super) fn new(
+        feed: Arc<Feed>,
+        after: Option<Place>,
+        reached: Reached,
+        reading: Arc<Semaphore>,
+    ) -> Self {
+        let place = after.unwrap_or_else(|| Place::after(reached.snapshot));
+        let mut reader =
+            Self { feed, place, current: None, frames: None, behind: None, reading, over: false };
+        reader.meet();
+        reader
+    }
+
+    /// The next event; `None` after the last one. Nothing is lost if this is dropped before it is done.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.take() {
+                self.over = event.last;
+                self.feed.counts().events.inc();
+                return Some(event);
+            }
+            if self.over {
+                return None;
+            }
+            let Some(frames) = &mut self.frames else {
+                if let Err(error) = self.catch_up().await {
+                    self.over = true;
+                    return Some(Event::fatal(error));
+                }
+                continue;
+            };
+            match frames.recv().await {
+                Ok(frame) => self.give(frame),
+                // It was too slow: the log has what it missed.
+                Err(RecvError::Lagged(_)) => self.frames = None,
+                Err(RecvError::Closed) => {
+                    self.over = true;
+                    return Some(Event::fatal(Error::internal("a feed of events has ended")));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        let (frame, next) = self.current.as_mut()?;
+        let event = frame.get(*next)?.event.clone();
+        *next += 1;
+        if *next == frame.len() {
+            self.current = None;
+        }
+        Some(event)
+    }
+
+    fn give(&mut self, frame: Frame) {
+        if let Some(last) = frame.last() {
+            self.place = last.place.clone();
+            self.current = Some((frame, 0));
+        }
+    }
+
+    /// Joins the feed, if it is just where the reader is.
+    fn meet(&mut self) {
+        if self.place.within.is_none()
+            && let Some((frames, reached)) = self.feed.shared.join()
+            && reached == self.place.since
+        {
+            self.frames = Some(frames);
+        }
+    }
+
+    /// Reads the log up to where the feed is, and joins it there.
+    async fn catch_up(&mut self) -> Result<()> {
+        if self.behind.is_none() {
+            self.behind = Some(self.feed.counts().behind());
+        }
+        let mut join = None;
+        if self.place.within.is_none() {
+            // The feed may be behind a place that another process, or the tail, gave out.
+            let covered = self.feed.shared.wait_until_covers(&self.place.since);
+            if timeout(STRANGE, covered).await.is_err() {
+                self.ask(None, 1).await?;
+                return Ok(());
+            }
+            let Some((frames, reached)) = self.feed.shared.join() else { return Ok(()) };
+            if reached == self.place.since {
+                self.frames = Some(frames);
+                self.behind = None;
+                return Ok(());
+            }
+            join = Some((frames, reached));
+        }
+        let until = join.as_ref().map(|(_, until)| until);
+        let (batch, place) = self.ask(until, PAGE).await?;
+        let teller = &self.feed.shared.teller;
+        let mut happened = teller.happened(&batch);
+        if teller.watch.coalesce.is_some() {
+            happened = coalesced(happened);
+        }
+        let told: Frame = teller.tell(happened).await.into();
+        // From here on nothing waits, so that all of it happens or nothing.
+        let there = place.within.is_none();
+        self.give(told);
+        self.place = place;
+        self.frames = join.filter(|_| there).map(|(frames, _)| frames);
+        if self.frames.is_some() {
+            self.behind = None;
+        }
+        Ok(())
+    }
+
+    /// Reads a part of the log; waits for its turn, and for a store that does not answer.
+    async fn ask(&self, until: Option<&Arc<Snapshot>>, limit: usize) -> Result<(Batch, Place)> {
+        let _turn = self.reading.acquire().await.map_err(Error::internal)?;
+        loop {
+            let session = self.feed.shared.teller.db.session();
+            match read(&session, &self.place, until, limit).await {
+                Err(error) if [Code::Unavailable, Code::Timeout].contains(&error.code()) => {
+                    sleep(RETRY).await;
+                }
+                read => return read.map(|slice| Batch::new(None, slice)),
+            }
+        }
+    }
+}

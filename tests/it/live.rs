@@ -1,0 +1,77 @@
+//! Streams: every event once, in order and for those alone who may see it, however slow a reader is and wherever it
+//! resumes.
+
+use std::time::Duration;
+
+use evidence_gateway::app::App;
+use evidence_gateway::changes;
+use evidence_gateway::graphql::admit::{Parameters, Refusal};
+use evidence_gateway::http::viewer::Access;
+use evidence_gateway::live::{Event, Stream};
+use evidence_gateway::model::viewer::Viewer;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::harness::{Database, SECRET, config, execute};
+
+mod operations;
+
+/// A process without its HTTP server.
+pub(crate) struct Process {
+    pub(crate) app: App,
+    running: JoinHandle<()>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Process {
+    pub(crate) async fn start(url: &str, settings: &[&str]) -> Self {
+        let app = App::connect(config(settings), url, SECRET.as_bytes(), Access::Everyone).await.unwrap();
+        let running = tokio::spawn(changes::run(app.clone()));
+        Self { app, running }
+    }
+
+    /// Begins a stream.
+    pub(crate) async fn open(
+        &self,
+        document: &str,
+        variables: Value,
+        viewer: &Viewer,
+    ) -> Result<Stream, Refusal> {
+        let variables = RawValue::from_string(variables.to_string()).unwrap();
+        let parameters =
+            Parameters { query: Some(document.to_owned()), variables: Some(variables), ..Default::default() };
+        let admitted = self.app.graph.admit_stream(parameters)?;
+        self.app.live.open(&self.app, admitted, viewer.clone(), None).await
+    }
+
+    pub(crate) async fn watch(&self, document: &str, variables: Value, viewer: &Viewer) -> Stream {
+        match self.open(document, variables, viewer).await {
+            Ok(stream) => stream,
+            Err(refusal) => panic!("{document}: {:?}", refusal.error),
+        }
+    }
+}
+
+/// The next event, which must come.
+pub(crate) async fn next(stream: &mut Stream) -> Event {
+    tokio::time::timeout(Duration::from_secs(20), stream.next()).await.unwrap().unwrap()
+}
+
+/// The only field of an event without errors.
+pub(crate) fn told(event: &Event) -> Value {
+    let mut body: Value = serde_json::from_slice(&event.body).unwrap();
+    assert_eq!(body.get("errors"), None, "{body}");
+    let data = body["data"].as_object_mut().unwrap();
+    assert_eq!(data.len(), 1);
+    let value = data.values_mut().next().unwrap().take();
+    if let Some(cursor) = value.get("cursor") {
+        assert_eq!(cursor.as_str(), event.cursor.as_deref());
+    }
+    value
+}
