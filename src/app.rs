@@ -95,7 +95,8 @@ impl App {
         let documents = Documents::new(redis.clone(), db.clone());
         let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters);
         watch_cache(&metrics, &cache)?;
-        let live = Live::new(Open::new(config.live.clone()), metrics.live.clone());
+        let live =
+            Live::new(Open::new(config.live.clone()), searcher.clone(), db.clone(), metrics.live.clone());
         let (config, health) = (Arc::new(config), Arc::default());
         let wired = Wired {
             config,
