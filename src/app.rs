@@ -99,7 +99,8 @@ impl App {
         let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters);
         watch_cache(&metrics, &cache)?;
         let sockets = Sockets::new(&config.sockets, metrics.clone());
-        let live = Live::new(Open::new(config.live.clone()), metrics.live.clone());
+        let live =
+            Live::new(Open::new(config.live.clone()), searcher.clone(), db.clone(), metrics.live.clone());
         let (config, health) = (Arc::new(config), Arc::default());
         let wired = Wired {
             config,

@@ -109,19 +109,8 @@ impl Graph {
         &SDL
     }
 
-    /// Checks a request and parses it, for a transport that carries one answer: no subscriptions.
+    /// Checks a request and parses it. What is a stream ([`Admitted::is_stream`]) is for `live`.
     pub fn admit(&self, parameters: Parameters) -> Result<Admitted, Refusal> {
-        let admitted = self.admit_stream(parameters)?;
-        if admitted.operation.kind == "subscription" {
-            let text = "a subscription needs a stream: graphql-transport-ws on GET /graphql, or graphql-sse on \
-                        /graphql/stream";
-            return Err(Error::new(Code::BadUserInput, text).into());
-        }
-        Ok(admitted)
-    }
-
-    /// Checks a request and parses it, for a transport that carries streams.
-    pub fn admit_stream(&self, parameters: Parameters) -> Result<Admitted, Refusal> {
         admit::admit(parameters, &self.limits, Some(&self.known))
     }
 

@@ -14,17 +14,21 @@ use crate::cache::key::Key;
 use crate::error::{Code, Error};
 use crate::graphql::admit::{Admitted, Refusal};
 use crate::graphql::refusal;
+use crate::graphql::search::Searcher;
 use crate::live::feed::Feed;
 use crate::live::limits::{Open, Opened};
 use crate::live::query::Query;
+use crate::live::standing::Standing;
 use crate::live::subscriber::Subscriber;
 use crate::model::viewer::Viewer;
+use crate::store::db::Db;
 use crate::telemetry::{Counted, LiveMetrics};
 
 mod events;
 mod feed;
 pub mod limits;
 mod query;
+mod standing;
 mod subscriber;
 
 /// Streams that read the log at the same time. The others wait for their turn: after a deploy thousands come back at
@@ -40,6 +44,7 @@ struct Shared {
     queries: Shares<Query>,
     /// Who begins a live query.
     flights: Flights,
+    standing: Standing,
     reading: Arc<Semaphore>,
     open: Open,
     counts: LiveMetrics,
@@ -88,10 +93,11 @@ impl Stream {
 
 impl Live {
     /// No streams yet.
-    pub fn new(open: Open, counts: LiveMetrics) -> Self {
+    pub fn new(open: Open, searcher: Searcher, db: Db, counts: LiveMetrics) -> Self {
         let reading = Arc::new(Semaphore::new(READERS));
         let (feeds, queries, flights) = (Mutex::default(), Mutex::default(), Flights::default());
-        Self(Arc::new(Shared { feeds, queries, flights, reading, open, counts }))
+        let standing = Standing::new(searcher, db);
+        Self(Arc::new(Shared { feeds, queries, flights, standing, reading, open, counts }))
     }
 
     /// Begins a stream. `resume` is the cursor of the last event that the client had; it stands for the argument
@@ -99,12 +105,12 @@ impl Live {
     pub async fn open(
         &self,
         app: &App,
-        mut admitted: Admitted,
+        admitted: Admitted,
         viewer: Viewer,
         resume: Option<String>,
     ) -> Result<Stream, Refusal> {
         let opened = self.0.open.take(&viewer)?;
-        if let Some(how) = admitted.live()? {
+        if let Some(how) = admitted.live {
             let answers = query::open(self, app, admitted, &viewer, how).await?;
             let counted = self.counts().opened("live_query");
             return Ok(Stream { reader: Reader::Answers(answers), _opened: (opened, counted) });
@@ -120,13 +126,11 @@ impl Live {
             None => app.changes.catch_up(app.config.consistency_wait()).await?,
         };
         let after = watch.after.clone();
+        let kind = if watch.question.is_some() { "standing_search" } else { "subscription" };
         let key = app.cache.keys().of_operation(&viewer, watch.personal, &watch.identity);
         let feed = self.feed(key, || Feed::start(app, watch, reached.clone(), self.clone(), key));
         let subscriber = Subscriber::new(feed, after, reached, self.0.reading.clone());
-        Ok(Stream {
-            reader: Reader::Events(subscriber),
-            _opened: (opened, self.counts().opened("subscription")),
-        })
+        Ok(Stream { reader: Reader::Events(subscriber), _opened: (opened, self.counts().opened(kind)) })
     }
 
     fn feed(&self, key: Key, start: impl FnOnce() -> Arc<Feed>) -> Arc<Feed> {
@@ -150,6 +154,10 @@ impl Live {
 
     fn forget_query(&self, key: &Key) {
         forget(&self.0.queries, key);
+    }
+
+    fn standing(&self) -> &Standing {
+        &self.0.standing
     }
 
     fn flights(&self) -> &Flights {

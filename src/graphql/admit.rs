@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
+use crate::graphql::document::Document;
 use crate::graphql::known::Known;
+use crate::graphql::live::{self, LiveQuery};
 
 mod measure;
 mod tokens;
@@ -91,6 +93,8 @@ pub struct Admitted {
     pub extensions: Extensions,
     /// Which one it is.
     pub operation: Chosen,
+    /// How it wants to be followed, if it is a live query.
+    pub live: Option<LiveQuery>,
 }
 
 impl Admitted {
@@ -211,6 +215,8 @@ pub(super) fn admit(
         OperationType::Subscription => "subscription",
     };
     measure::check_cost(&document, &variables, limits)?;
+    let of = Document { operation: &chosen.node, fragments: &document.fragments, variables: &variables };
+    let live = live::read(of)?;
     if let Some(known) = known.filter(|_| is_new) {
         known.keep(&query, &document);
     }
@@ -219,7 +225,7 @@ pub(super) fn admit(
     let mut request = Request::new(query).variables(variables);
     request.operation_name.clone_from(&name);
     request.set_parsed_query(document);
-    Ok(Admitted { request, extensions, operation: Chosen { name, kind } })
+    Ok(Admitted { request, extensions, operation: Chosen { name, kind }, live })
 }
 
 /// GetOperation of the specification.

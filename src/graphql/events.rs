@@ -40,6 +40,7 @@ pub(super) enum EventField {
     Id,
     Entity,
     ChangedFields,
+    Score,
     /// The first of its places in `EventPlan::nodes`.
     Node(usize),
 }
@@ -59,6 +60,8 @@ pub struct Happening {
     pub fields: Option<Vec<&'static str>>,
     /// Where the stream can be resumed after this.
     pub cursor: Arc<str>,
+    /// How near its text is to the question, if there is one and the index has the text.
+    pub score: Option<f64>,
 }
 
 /// Events, written.
@@ -134,6 +137,7 @@ impl<'a> Event<'a> {
             EventField::At => out.text(&happening.at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)),
             EventField::Id => out.json_of(&happening.id),
             EventField::Entity => out.text(&entity_of(watch.watched[happening.source].ty)),
+            EventField::Score => out.json_of(&happening.score),
             EventField::ChangedFields => out.json_of(&happening.fields),
             EventField::Node(first) => {
                 if happening.id.is_none() || !happening.operation.is_inside() {

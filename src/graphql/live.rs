@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use async_graphql::parser::types::OperationType;
 use async_graphql::registry::{__DirectiveLocation as Location, MetaDirective, Registry};
 use async_graphql::{Request, Value};
 
-use crate::error::{Code, Error, Result};
-use crate::graphql::admit::{Admitted, Chosen, Extensions};
+use crate::error::{Error, Result};
+use crate::graphql::admit::{Admitted, Extensions};
 use crate::graphql::document::Document;
 use crate::graphql::types::meta::argument;
 
@@ -56,55 +57,43 @@ pub(super) fn add_live(registry: &mut Registry) {
     });
 }
 
+/// How an operation wants to be followed; `None` for what is no live query.
+pub(super) fn read(of: Document<'_>) -> Result<Option<LiveQuery>> {
+    let mut directives = of.operation.directives.iter();
+    let live = directives.find(|directive| directive.node.name.node.as_str() == NAME);
+    let Some(live) = live.filter(|_| of.operation.ty == OperationType::Query) else { return Ok(None) };
+    let argument = |name: &str| {
+        let value = live.node.get_argument(name).and_then(|value| of.value(&value.node));
+        value.filter(|value| *value != Value::Null)
+    };
+    if argument("if") == Some(Value::Boolean(false)) {
+        return Ok(None);
+    }
+    let (least, most, usual) = THROTTLE_MS;
+    let throttle = match argument("throttleMs") {
+        None => Some(usual),
+        Some(Value::Number(number)) => number.as_u64().filter(|ms| (least..=most).contains(ms)),
+        Some(_) => None,
+    };
+    let wrong = || Error::bad_input("throttleMs", format!("is not a whole number from {least} to {most}"));
+    let throttle = Duration::from_millis(throttle.ok_or_else(wrong)?);
+    Ok(Some(LiveQuery { throttle, patch: argument("patch") == Some(Value::Boolean(true)) }))
+}
+
 impl Admitted {
-    /// How it wants to be followed; `None` for what is no live query.
-    pub fn live(&mut self) -> Result<Option<LiveQuery>> {
-        if self.operation.kind != "query" {
-            return Ok(None);
-        }
-        let (name, variables) = (self.request.operation_name.clone(), self.request.variables.clone());
-        let document = self.request.parsed_query().map_err(|error| Error::internal(error.message))?;
-        let mut operations = document.operations.iter();
-        let chosen = operations.find(|(known, _)| known.map(|known| known.as_str()) == name.as_deref());
-        let Some((_, operation)) = chosen else { return Ok(None) };
-        let mut directives = operation.node.directives.iter();
-        let Some(live) = directives.find(|directive| directive.node.name.node.as_str() == NAME) else {
-            return Ok(None);
-        };
-        let of =
-            Document { operation: &operation.node, fragments: &document.fragments, variables: &variables };
-        let argument = |name: &str| {
-            let value = live.node.get_argument(name).and_then(|value| of.value(&value.node));
-            value.filter(|value| *value != Value::Null)
-        };
-        if argument("if") == Some(Value::Boolean(false)) {
-            return Ok(None);
-        }
-        let (least, most, usual) = THROTTLE_MS;
-        let throttle = match argument("throttleMs") {
-            None => usual,
-            Some(Value::Number(number)) if number.as_u64().is_some_and(|ms| (least..=most).contains(&ms)) => {
-                number.as_u64().unwrap_or(usual)
-            }
-            Some(_) => {
-                let text = format!("is not a whole number from {least} to {most}");
-                return Err(Error::bad_input("throttleMs", text));
-            }
-        };
-        let patch = argument("patch") == Some(Value::Boolean(true));
-        Ok(Some(LiveQuery { throttle: Duration::from_millis(throttle), patch }))
+    /// Whether it has more than one answer, over a transport that carries streams. A query with `@live` may also be
+    /// answered once, elsewhere.
+    pub fn is_stream(&self) -> bool {
+        self.live.is_some() || self.operation.kind == "subscription"
     }
 
     /// The same operation, to be executed once more.
     pub fn again(&mut self) -> Result<Self> {
-        let document = self.request.parsed_query().map_err(|error| {
-            Error::new(Code::BadUserInput, "the document cannot be parsed").because(error.message)
-        })?;
-        let document = document.clone();
+        let document = self.request.parsed_query().map_err(|error| Error::internal(error.message))?.clone();
         let mut request = Request::new(self.request.query.clone()).variables(self.request.variables.clone());
         request.operation_name.clone_from(&self.request.operation_name);
         request.set_parsed_query(document);
-        let operation = Chosen { name: self.operation.name.clone(), kind: self.operation.kind };
-        Ok(Self { request, extensions: Extensions::default(), operation })
+        let operation = self.operation.clone();
+        Ok(Self { request, extensions: Extensions::default(), operation, live: self.live })
     }
 }

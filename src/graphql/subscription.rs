@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::parser::types::{Field, OperationDefinition};
@@ -14,14 +15,15 @@ use futures_util::{Stream, StreamExt, stream};
 use crate::error::{Error, Result};
 use crate::graphql::Graph;
 use crate::graphql::admit::{Admitted, Refusal};
-use crate::graphql::arguments::{items, read_name};
+use crate::graphql::arguments::{items, read_name, read_text};
 use crate::graphql::document::{Document, Selected};
 use crate::graphql::events::{EventField, EventPlan};
 use crate::graphql::filter::read_filter;
 use crate::graphql::known::Identity;
 use crate::graphql::plan::{Planner, RelationPlan, Shape, Slot};
 use crate::graphql::root::is_meta;
-use crate::graphql::types::subscription::{CHANGES, entity_value, event_name, register};
+use crate::graphql::search::Searcher;
+use crate::graphql::types::subscription::{CHANGES, MATCHED, entity_value, event_name, register};
 use crate::model::change::Place;
 use crate::model::entity::TypeId;
 use crate::model::graph;
@@ -30,6 +32,8 @@ use crate::model::viewer::Viewer;
 use crate::model::watch::{WATCHABLE, Watchable, Watched};
 use crate::store::db::reads::Notes;
 
+/// The least score of a standing search, unless it says another.
+pub(crate) const DEFAULT_MIN_SCORE: f64 = 0.5;
 /// The bounds of `coalesceMs`.
 pub(crate) const COALESCE_MS: (u64, u64) = (10, 60_000);
 
@@ -63,6 +67,8 @@ pub struct Watch {
     pub watched: Vec<Watched>,
     /// Where to begin; now, if the client did not say.
     pub after: Option<Place>,
+    /// The question that texts are held against, if it is a standing search.
+    pub question: Option<Standing>,
     /// For how long changes of a row are gathered into one event.
     pub coalesce: Option<Duration>,
     /// All that is asked, save where to begin, in one form: who has it in common is told the same.
@@ -70,6 +76,15 @@ pub struct Watch {
     /// Whether another person of the same scope would be told something else.
     pub personal: bool,
     pub(super) plan: EventPlan,
+}
+
+/// A question that waits for new texts.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The question as a vector.
+    pub vector: Arc<[f32]>,
+    /// Texts that are less near are not told.
+    pub min_score: f64,
 }
 
 impl Graph {
@@ -124,7 +139,12 @@ impl Graph {
             return Err(Error::new(crate::error::Code::BadUserInput, text).into());
         }
         let pos = root.first().pos;
-        planner.watch(&root, asked, resume).map_err(|error| Refusal { at: [pos].into(), ..error.into() })
+        let refused = |error: Error| Refusal { at: [pos].into(), ..error.into() };
+        let mut watch = planner.watch(&root, asked, resume).map_err(refused)?;
+        if root.name() == MATCHED {
+            watch.question = Some(planner.standing(&root, &self.searcher).await.map_err(refused)?);
+        }
+        Ok(watch)
     }
 }
 
@@ -162,7 +182,36 @@ impl Planner<'_> {
         let plan = self.event(root, &types);
         let table = |ty: &TypeId| graph().types[*ty].is_personal();
         let personal = types.iter().any(table) || plan.nodes.iter().any(is_personal);
-        Ok(Watch { viewer: self.viewer.clone(), watched, after, coalesce, identity, personal, plan })
+        Ok(Watch {
+            viewer: self.viewer.clone(),
+            watched,
+            after,
+            question: None,
+            coalesce,
+            identity,
+            personal,
+            plan,
+        })
+    }
+
+    async fn standing(&self, root: &Selected<'_>, searcher: &Searcher) -> Result<Standing> {
+        let text = read_text(self.argument(root, "query").unwrap_or_default(), "query")?;
+        if text.trim().is_empty() {
+            return Err(Error::bad_input("query", "is empty"));
+        }
+        let min_score = match self.argument(root, "minScore") {
+            None => DEFAULT_MIN_SCORE,
+            Some(Value::Number(number)) => number
+                .as_f64()
+                .filter(|score| (-1.0..=1.0).contains(score))
+                .ok_or_else(|| Error::bad_input("minScore", "is not a number from -1 to 1"))?,
+            Some(_) => return Err(Error::bad_input("minScore", "is not a number from -1 to 1")),
+        };
+        if !searcher.vectors.is_on() {
+            let text = "semantic search is switched off on this server";
+            return Err(Error::new(crate::error::Code::Unavailable, text));
+        }
+        Ok(Standing { vector: searcher.embedder.embed_query(&text).await?, min_score })
     }
 
     /// A bounded length of time; none if it is absent or 0.
@@ -185,7 +234,8 @@ impl Planner<'_> {
     /// The entities that a root field is about.
     fn chosen(&self, root: &Selected<'_>) -> Result<Vec<&'static Watchable>> {
         if root.name() != CHANGES {
-            let one = WATCHABLE.iter().find(|watchable| watchable.field == Some(root.name()));
+            let name = if root.name() == MATCHED { "evidenceChanged" } else { root.name() };
+            let one = WATCHABLE.iter().find(|watchable| watchable.field == Some(name));
             return one.map(|one| vec![one]).ok_or_else(|| Error::internal("no such subscription"));
         }
         let Some(named) = self.argument(root, "entities") else { return Ok(WATCHABLE.iter().collect()) };
@@ -213,6 +263,7 @@ impl Planner<'_> {
                 "at" => EventField::At,
                 "id" => EventField::Id,
                 "entity" => EventField::Entity,
+                "score" => EventField::Score,
                 "changedFields" => EventField::ChangedFields,
                 "node" => {
                     nodes.extend(types.iter().map(|ty| {

@@ -12,8 +12,10 @@ use crate::graphql::Graph;
 use crate::graphql::events::Happening;
 use crate::graphql::subscription::Watch;
 use crate::live::Event;
+use crate::live::standing::{Standing, brings_text, nearness};
 use crate::model::change::{Image, Op, Place};
 use crate::model::cursor::CursorKey;
+use crate::model::watch::Operation;
 use crate::store::db::Db;
 
 /// How often a store is asked again that did not answer for an event, and the pauses between. What is still missing
@@ -33,6 +35,8 @@ pub(super) struct Told {
 pub(super) struct Happened {
     what: Happening,
     place: Place,
+    /// Whether the row has another text than before; only standing searches want to know.
+    brings_text: bool,
 }
 
 /// Makes events of changes.
@@ -41,11 +45,11 @@ pub(super) struct Teller {
     pub(super) graph: Graph,
     pub(super) db: Db,
     pub(super) cursors: CursorKey,
+    pub(super) standing: Standing,
 }
 
 impl Teller {
-    /// What of a batch belongs to the stream, in its order.
-    pub(super) fn happened(&self, batch: &Batch) -> Vec<Happened> {
+    fn all_of(&self, batch: &Batch) -> Vec<Happened> {
         let mut happened = Vec::new();
         for (n, change) in batch.changes.iter().enumerate() {
             let watched = self.watch.watched.iter().position(|watched| watched.is_about(change));
@@ -61,10 +65,43 @@ impl Teller {
                 at: change.at,
                 fields: if tells_fields { watched.fields(&image) } else { None },
                 cursor: place.cursor(&self.cursors).into(),
+                score: None,
             };
-            happened.push(Happened { what, place });
+            let brings_text = self.watch.question.is_some() && brings_text(change, watched.table);
+            happened.push(Happened { what, place, brings_text });
         }
-        if self.watch.coalesce.is_some() { coalesced(happened) } else { happened }
+        happened
+    }
+
+    /// What of a batch belongs to the stream, in its order. A standing search waits for the index.
+    pub(super) async fn happened(&self, batch: &Batch) -> Vec<Happened> {
+        let mut happened = self.all_of(batch);
+        let Some(question) = &self.watch.question else { return happened };
+        let table = self.watch.watched.first().map_or("", |watched| watched.table);
+        happened.retain(|one| {
+            one.what.operation.is_inside() && (one.brings_text || one.what.operation == Operation::Entered)
+        });
+        if happened.is_empty() {
+            return happened;
+        }
+        let texts = match happened.iter().any(|one| one.brings_text) {
+            true => self.standing.texts(batch, table).await,
+            false => Arc::default(),
+        };
+        let old = happened.iter().filter(|one| !one.brings_text).filter_map(|one| one.what.id);
+        let old: Vec<Uuid> = old.collect();
+        let old = if old.is_empty() { HashMap::new() } else { self.standing.of(&old).await };
+        let text = |id: Uuid| texts.get(&id).or_else(|| old.get(&id));
+        happened.retain_mut(|one| match one.what.id.and_then(text) {
+            Some(Some(text)) => {
+                let score = nearness(&question.vector, text);
+                one.what.score = Some(score);
+                score >= question.min_score
+            }
+            Some(None) => true,
+            None => false,
+        });
+        happened
     }
 
     /// Loads and writes events. Waits for a store that does not answer, and not for ever.
@@ -110,13 +147,13 @@ pub(super) fn coalesced(happened: Vec<Happened>) -> Vec<Happened> {
             let Some(operation) = before.what.operation.then(next.what.operation) else { continue };
             next.what.operation = operation;
             next.what.fields = match (before.what.fields, next.what.fields.take()) {
-                (Some(mut fields), Some(more)) if operation == crate::model::watch::Operation::Updated => {
+                (Some(mut fields), Some(more)) if operation == Operation::Updated => {
                     fields.extend(more);
                     fields.sort_unstable();
                     fields.dedup();
                     Some(fields)
                 }
-                (_, more) => more.filter(|_| operation != crate::model::watch::Operation::Updated),
+                (_, more) => more.filter(|_| operation != Operation::Updated),
             };
         }
         last.insert(row, merged.len());

@@ -64,8 +64,8 @@ impl Drop for Feed {
 impl Feed {
     /// Starts to follow the tail from where it is.
     pub(super) fn start(app: &App, watch: Watch, reached: Reached, live: Live, key: Key) -> Arc<Self> {
-        let teller =
-            Teller { watch, graph: app.graph.clone(), db: app.db.clone(), cursors: app.cursors.clone() };
+        let (graph, db, cursors) = (app.graph.clone(), app.db.clone(), app.cursors.clone());
+        let teller = Teller { watch, graph, db, cursors, standing: live.standing().clone() };
         let follower = app.changes.follow(Place::after(reached.snapshot.clone()));
         let passed = Passed { batch: Some(reached.batch), snapshot: reached.snapshot, midst: false };
         let shared = Arc::new(Shared {
@@ -160,7 +160,7 @@ async fn follow(shared: Arc<Shared>, mut follower: Follower) {
         };
         match next {
             Some(Ok(batch)) => {
-                gathered.happened.extend(shared.teller.happened(&batch));
+                gathered.happened.extend(shared.teller.happened(&batch).await);
                 gathered.passed = batch.complete.then(|| Passed {
                     batch: batch.number,
                     snapshot: batch.until.clone(),

@@ -132,7 +132,7 @@ impl Subscriber {
         let until = join.as_ref().map(|(_, until)| until);
         let (batch, place) = self.ask(until, PAGE).await?;
         let teller = &self.feed.shared.teller;
-        let mut happened = teller.happened(&batch);
+        let mut happened = teller.happened(&batch).await;
         if teller.watch.coalesce.is_some() {
             happened = coalesced(happened);
         }

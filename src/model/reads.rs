@@ -186,7 +186,7 @@ pub(super) fn computed_from<'a>(columns: impl IntoIterator<Item = &'a Column>) -
 }
 
 /// The columns of the row `{t}` that program text names.
-fn columns_in(sql: &str) -> Vec<Name> {
+pub(super) fn columns_in(sql: &str) -> Vec<Name> {
     let name = |rest: &str| {
         let end =
             rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').unwrap_or(rest.len());

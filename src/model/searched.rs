@@ -6,8 +6,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::model::change::Image;
 use crate::model::entity::{Searched, Table, TypeId};
 use crate::model::graph;
+use crate::model::reads::columns_in;
 use crate::model::select::Scope;
 use crate::model::viewer::Viewer;
 use crate::store::db::Session;
@@ -75,6 +77,13 @@ pub fn tables() -> impl Iterator<Item = &'static str> {
 /// Whether the rows of a table are indexed.
 pub fn is_searched(table: &str) -> bool {
     tables().any(|name| name == table)
+}
+
+/// Whether an update changed the text that a row of this table is found by, or brought the row back.
+pub fn changes_text(table: &str, image: &Image) -> bool {
+    let searched = entities().find(|(_, of, _)| of.name == table).map(|(_, _, searched)| searched.document);
+    let columns = searched.map(columns_in).unwrap_or_default();
+    image.turned() || image.moved || columns.iter().any(|column| image.changes(column))
 }
 
 /// Reads what the index should hold, in the order of ids, after an id. The index serves all viewers; each search is

@@ -29,7 +29,7 @@ use crate::config::VectorSettings;
 use crate::error::{Code, Error, Result};
 
 pub use filter::Filter;
-pub use rank::{Ranked, Stage, diversify, toward};
+pub use rank::{Ranked, Stage, cosine, diversify, toward};
 pub use words::Words;
 
 /// The payload key of [`Point::version`].

@@ -17,7 +17,7 @@ fn run(url: &str, line: &[&str]) -> (Option<i32>, String, String) {
     output(program().arg("keys").args(line).args(["--database-url", url]))
 }
 
-fn create(url: &str, line: &[&str]) -> String {
+pub(crate) fn create(url: &str, line: &[&str]) -> String {
     let (code, stdout, stderr) = run(url, &[&["create", "--name", "of a test"], line].concat());
     assert_eq!((code, stdout.lines().count()), (Some(0), 1), "{stderr}");
     let key = stdout.trim_end().to_owned();

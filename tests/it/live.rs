@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use evidence_gateway::app::App;
-use evidence_gateway::changes;
 use evidence_gateway::graphql::admit::{Parameters, Refusal};
 use evidence_gateway::http::viewer::Access;
 use evidence_gateway::live::{Event, Stream};
@@ -15,9 +14,14 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Database, SECRET, config, execute};
 
+mod answers;
+mod exact;
+#[cfg(all(feature = "edge", feature = "minilm"))]
+mod matched;
 mod operations;
+mod refusals;
 
-/// A process without its HTTP server.
+/// A process that only follows the log: nothing else makes statements.
 pub(crate) struct Process {
     pub(crate) app: App,
     running: JoinHandle<()>,
@@ -32,7 +36,16 @@ impl Drop for Process {
 impl Process {
     pub(crate) async fn start(url: &str, settings: &[&str]) -> Self {
         let app = App::connect(config(settings), url, SECRET.as_bytes(), Access::Everyone).await.unwrap();
-        let running = tokio::spawn(changes::run(app.clone()));
+        let tail = app.changes.clone();
+        let running = tokio::spawn(async move { tail.follow_log().await });
+        Self { app, running }
+    }
+
+    /// One that does all that a process does in the background.
+    #[cfg(all(feature = "edge", feature = "minilm"))]
+    pub(crate) async fn with_indexer(url: &str, settings: &[&str]) -> Self {
+        let app = App::connect(config(settings), url, SECRET.as_bytes(), Access::Everyone).await.unwrap();
+        let running = tokio::spawn(evidence_gateway::changes::run(app.clone()));
         Self { app, running }
     }
 
@@ -46,7 +59,7 @@ impl Process {
         let variables = RawValue::from_string(variables.to_string()).unwrap();
         let parameters =
             Parameters { query: Some(document.to_owned()), variables: Some(variables), ..Default::default() };
-        let admitted = self.app.graph.admit_stream(parameters)?;
+        let admitted = self.app.graph.admit(parameters)?;
         self.app.live.open(&self.app, admitted, viewer.clone(), None).await
     }
 
@@ -56,6 +69,12 @@ impl Process {
             Err(refusal) => panic!("{document}: {:?}", refusal.error),
         }
     }
+}
+
+/// Nothing comes for a while.
+pub(crate) async fn is_quiet(stream: &mut Stream) {
+    let waited = tokio::time::timeout(Duration::from_millis(400), stream.next()).await;
+    assert!(waited.is_err(), "{waited:?}");
 }
 
 /// The next event, which must come.

@@ -32,7 +32,7 @@ fn claims() -> Value {
 }
 
 /// The claims with one of them changed, or removed by null.
-fn but(name: &str, value: Value) -> Value {
+pub(crate) fn but(name: &str, value: Value) -> Value {
     let mut claims = claims();
     match value {
         Value::Null => claims.as_object_mut().unwrap().remove(name),
@@ -53,7 +53,7 @@ fn with_header(header: &Value) -> String {
     signed(&header.to_string(), &claims().to_string(), SECRET)
 }
 
-fn with_claims(claims: &Value) -> String {
+pub(crate) fn with_claims(claims: &Value) -> String {
     signed(r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string(), SECRET)
 }
 

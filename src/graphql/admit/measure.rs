@@ -89,6 +89,7 @@ impl Place {
             _ if name == "Query" => Self::Root,
             _ if name == "Mutation" => Self::Mutation,
             _ if name == "Subscription" => Self::Subscription,
+            _ if name == "EvidenceMatch" => Self::of_type("EvidenceEvent"),
             _ if name == "SearchEvidenceGroup" => Self::Group,
             _ if name == "EvidenceHit" => Self::of_type("SearchEvidenceEdge"),
             Some(ty) => Self::Object(ty),

@@ -3,13 +3,15 @@
 use async_graphql::registry::{MetaField, MetaType, Registry};
 
 use super::meta::{add_enum, add_object, argument, field};
-use crate::graphql::subscription::COALESCE_MS;
+use crate::graphql::subscription::{COALESCE_MS, DEFAULT_MIN_SCORE};
 use crate::model::entity::{TypeId, screaming_case};
 use crate::model::graph;
 use crate::model::watch::{Operation, WATCHABLE, Watchable};
 
 /// The field that is about several entities.
 pub(crate) const CHANGES: &str = "changes";
+/// The field that is a standing search.
+pub(crate) const MATCHED: &str = "evidenceMatched";
 const OPERATION: &str = "ChangeOperation";
 const ENTITY: &str = "ChangeEntity";
 
@@ -30,6 +32,9 @@ fn screaming(name: &str) -> String {
 
 /// The type of a root field's events.
 pub(crate) fn event_name(root: &str) -> String {
+    if root == MATCHED {
+        return "EvidenceMatch".to_owned();
+    }
     let one = WATCHABLE.iter().find(|watchable| watchable.field == Some(root));
     one.map_or_else(|| "ChangeEvent".to_owned(), |one| format!("{}Event", one.entity))
 }
@@ -65,6 +70,7 @@ pub(crate) fn register(registry: &mut Registry) {
     let entities = argument("entities", &format!("[{ENTITY}!]"), "Only these; all unless given.");
     let doc = "Tells of every change of rows of several entities that the viewer may see, in one order.";
     roots.push(field(CHANGES, doc, &format!("{event}!"), std::iter::once(entities).chain(common())));
+    roots.push(add_matched(registry));
     add_object(
         registry,
         "Subscription",
@@ -74,6 +80,30 @@ pub(crate) fn register(registry: &mut Registry) {
     if let Some(MetaType::Object { is_subscription, .. }) = registry.types.get_mut("Subscription") {
         *is_subscription = true;
     }
+}
+
+fn add_matched(registry: &mut Registry) -> MetaField {
+    let name = event_name(MATCHED);
+    let doc = "The cosine of the angle between the question and the text, as in `searchEvidence`; null when the index did \
+               not get the text in time: then nobody has compared them.";
+    let score = field("score", doc, "Float", []);
+    let fields = event_fields("Evidence").into_iter().chain([score]);
+    add_object(registry, &name, "A piece of evidence that answers a question.", fields);
+    let least = format!("Only what is at least so near, -1 to 1; {DEFAULT_MIN_SCORE} unless given.");
+    let after = common().into_iter().find(|argument| argument.name == "after");
+    let arguments = [
+        argument("query", "String!", "What the evidence should be about."),
+        argument("minScore", "Float", &least),
+        argument(
+            "filter",
+            "EvidenceFilter",
+            "Only rows that fit. Only what the change log tells can be compared.",
+        ),
+    ];
+    let doc = "Tells of evidence whose meaning is near to a question, when it is new, its text changes or it comes to \
+               belong to the stream. A text that was replaced before the index got it is told as the one that \
+               replaced it.";
+    field(MATCHED, doc, &format!("{name}!"), arguments.into_iter().chain(after))
 }
 
 fn graph_doc(entity: &str) -> String {

@@ -96,7 +96,8 @@ pub fn diversify(
     taken
 }
 
-fn cosine(one: &[f32], other: &[f32]) -> f32 {
+/// The cosine of the angle between two vectors.
+pub fn cosine(one: &[f32], other: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     let norm = (dot(one, one) * dot(other, other)).sqrt();
     if norm > 0.0 { dot(one, other) / norm } else { 0.0 }

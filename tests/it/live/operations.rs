@@ -4,14 +4,14 @@ use super::*;
 use crate::harness::member;
 use uuid::Uuid;
 
-const PROJECTS: [Uuid; 2] = [Uuid::from_u128(0xa1), Uuid::from_u128(0xa2)];
+pub(super) const PROJECTS: [Uuid; 2] = [Uuid::from_u128(0xa1), Uuid::from_u128(0xa2)];
 const TASK: Uuid = Uuid::from_u128(0x71);
 const OTHER: Uuid = Uuid::from_u128(0x72);
 
 pub(super) async fn prepare(url: &str) {
     let [one, two] = PROJECTS;
     let script = format!(
-        "insert into projects (id, name) values ('{one}', 'one'), ('{two}', 'two');
+        "insert into projects (id, slug, name) values ('{one}', 'one', 'One'), ('{two}', 'two', 'Two');
          insert into tasks (id, project_id, title, intent, status, priority)
          values ('{TASK}', '{one}', 'a', 'x', 'pending', 3), ('{OTHER}', '{two}', 'b', 'x', 'pending', 3)"
     );

@@ -1,1 +1,320 @@
-//! Soon.
+//! graphql-sse, in both of its modes, as the PROTOCOL.md of npm's graphql-sse has them, and Apollo's multipart bodies.
+
+use std::collections::VecDeque;
+
+use evidence_gateway::http::viewer::Access;
+use reqwest::{RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{PATIENCE, metric, until};
+use crate::harness::{Database, Gateway, column, execute, member, sample_url, secret};
+
+const COUNT: &str = "{ agents { totalCount } }";
+const CHANGES: &str = "subscription ($after: String) { taskChanged(after: $after) { cursor id } }";
+
+/// A stream of events, read as they come.
+struct Events {
+    response: Response,
+    text: String,
+    read: VecDeque<Event>,
+    comments: usize,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Event {
+    name: String,
+    id: Option<String>,
+    data: Option<String>,
+    retry: Option<String>,
+}
+
+impl Event {
+    fn json(&self) -> Value {
+        serde_json::from_str(self.data.as_deref().unwrap()).unwrap()
+    }
+}
+
+impl Events {
+    async fn of(request: RequestBuilder) -> Self {
+        let response = request.header("accept", "text/event-stream").send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        Self { response, text: String::new(), read: VecDeque::new(), comments: 0 }
+    }
+
+    /// The next event; `None` when the stream is over.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                return Some(event);
+            }
+            let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("nothing comes").unwrap()?;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+            while let Some((block, rest)) = self.text.split_once("\n\n") {
+                let mut event = Event::default();
+                for line in block.lines() {
+                    let (field, value) = line.split_once(':').unwrap();
+                    let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
+                    match field {
+                        "event" => event.name = value,
+                        "id" => event.id = Some(value),
+                        "data" => event.data = Some(value),
+                        "retry" => event.retry = Some(value),
+                        "" => self.comments += 1,
+                        _ => panic!("{block}"),
+                    }
+                }
+                if event != Event::default() {
+                    self.read.push_back(event);
+                }
+                self.text = rest.to_owned();
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        self.next().await.expect("the stream is over")
+    }
+}
+
+async fn error_of(response: Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body: Value = response.json().await.unwrap();
+    (status, body["errors"][0]["extensions"]["code"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn every_operation_can_have_a_stream_of_its_own() {
+    let gateway = Gateway::open(&sample_url()).await;
+    let (own, other) = (format!("{}/graphql/stream", gateway.url), format!("{}/graphql", gateway.url));
+    let ways = |query: &str| {
+        let body = json!({"query": query});
+        [
+            gateway.client.post(&own).json(&body),
+            gateway.client.post(&other).json(&body),
+            gateway.client.get(&own).query(&[("query", query)]),
+            gateway.client.get(&other).query(&[("query", query)]),
+        ]
+    };
+    for request in ways(COUNT) {
+        let mut events = Events::of(request).await;
+        let event = events.event().await;
+        assert_eq!(
+            (event.name.as_str(), event.json()),
+            ("next", json!({"data": {"agents": {"totalCount": 10}}}))
+        );
+        let end = Event { name: "complete".to_owned(), data: Some(String::new()), ..Event::default() };
+        assert_eq!((events.next().await, events.next().await), (Some(end), None));
+    }
+    // What is wrong with an operation is an event, too: an event source could not read another answer.
+    for wrong in [
+        "{ ",
+        "{ nothing }",
+        "subscription { nothing }",
+        "subscription { taskChanged(after: \"x\") { id } }",
+        "subscription { a b }",
+    ] {
+        for request in ways(wrong) {
+            let mut events = Events::of(request).await;
+            let event = events.event().await;
+            assert_eq!(
+                event.json()["errors"][0]["extensions"]["code"],
+                "BAD_USER_INPUT",
+                "{wrong} {event:?}"
+            );
+            assert_eq!(events.event().await.name, "complete");
+            assert_eq!(events.next().await, None);
+        }
+    }
+    // What is wrong with the request is a status.
+    let mutation =
+        "mutation { heartbeat(input: {agentId: \"00000000-0000-0000-0000-000000000000\"}) { id } }";
+    let [.., by_get, _] = ways(mutation);
+    assert_eq!(
+        error_of(by_get.header("accept", "text/event-stream").send().await.unwrap()).await,
+        (405, "BAD_USER_INPUT".to_owned())
+    );
+    let [by_post, ..] = ways(COUNT);
+    assert_eq!(by_post.header("accept", "text/html").send().await.unwrap().status(), 406);
+    let form =
+        gateway.client.post(&own).header("accept", "text/event-stream").body("query=1").send().await.unwrap();
+    assert_eq!(form.status(), 415);
+    // Without a stream there is no place for more than one answer.
+    for request in ways(CHANGES) {
+        let (status, code) =
+            error_of(request.header("accept", "application/graphql-response+json").send().await.unwrap())
+                .await;
+        assert_eq!((status, code.as_str()), (400, "BAD_USER_INPUT"));
+    }
+    // A client that takes both gets JSON for one answer and events for many.
+    for (query, kind) in [(COUNT, "application/json"), (CHANGES, "text/event-stream")] {
+        let request = gateway.client.post(&other).json(&json!({"query": query}));
+        let response = request.header("accept", "application/json, text/event-stream").send().await.unwrap();
+        assert!(response.headers()["content-type"].to_str().unwrap().starts_with(kind), "{query}");
+    }
+    let guarded = Gateway::guarded(&sample_url()).await;
+    let stranger = guarded.client.get(format!("{}/graphql/stream", guarded.url)).query(&[("query", COUNT)]);
+    assert_eq!(
+        error_of(stranger.header("accept", "text/event-stream").send().await.unwrap()).await,
+        (401, "UNAUTHENTICATED".to_owned())
+    );
+}
+
+/// The id of an event is its cursor, and a client that comes back with it goes on where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_goes_on_after_the_last_event_that_was_seen() {
+    let database = Database::sample().await;
+    let gateway = Gateway::start(&database.url, &["--keep-alive-ms", "100"], Access::Everyone).await;
+    let url = format!("{}/graphql/stream", gateway.url);
+    let tasks = column(&database.url, "select id::text from tasks order by id limit 6").await;
+    let write = async |ids: &[String]| {
+        for id in ids {
+            execute(&database.url, &format!("update tasks set title = title || '.' where id = '{id}'")).await;
+        }
+    };
+    let request = || gateway.client.get(&url).query(&[("query", CHANGES)]);
+    let mut events = Events::of(request()).await;
+    write(&tasks[..3]).await;
+    let mut last = String::new();
+    for id in &tasks[..2] {
+        let event = events.event().await;
+        let told = &event.json()["data"]["taskChanged"];
+        assert_eq!((told["id"].as_str(), told["cursor"].as_str()), (Some(id.as_str()), event.id.as_deref()));
+        last = event.id.unwrap();
+    }
+    drop(events);
+    write(&tasks[3..]).await;
+    let mut events = Events::of(request().header("last-event-id", &last)).await;
+    for id in &tasks[2..] {
+        assert_eq!(events.event().await.json()["data"]["taskChanged"]["id"], json!(id));
+    }
+    // Signs of life come in between.
+    let quiet = timeout(std::time::Duration::from_millis(500), events.next()).await;
+    assert!(quiet.is_err() && events.comments >= 3, "{quiet:?} {}", events.comments);
+    // An argument says more than a header.
+    let variables = [("variables", json!({"after": last}).to_string())];
+    let request = request().query(&variables).header("last-event-id", "nonsense");
+    assert_eq!(Events::of(request).await.event().await.json()["data"]["taskChanged"]["id"], json!(tasks[2]));
+    drop(events);
+    until("all are gone", async || metric(&gateway, "sockets_open{transport=\"events\"}").await == Some(0.0))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_stream_can_serve_many_operations() {
+    let database = Database::sample().await;
+    let settings = ["--max-socket-operations", "3", "--socket-init-ms", "600"];
+    let gateway = Gateway::start(&database.url, &settings, Access::Tokens(secret())).await;
+    let url = format!("{}/graphql/stream", gateway.url);
+    let (one, another) = (
+        crate::harness::token(&member(None, &[])),
+        crate::harness::token(&evidence_gateway::model::viewer::Viewer::admin()),
+    );
+    assert_eq!(gateway.client.put(&url).send().await.unwrap().status(), 401);
+    let reserved = gateway.client.put(&url).bearer_auth(&another).send().await.unwrap();
+    assert_eq!(
+        (reserved.status().as_u16(), &reserved.headers()["content-type"]),
+        (201, &"text/plain; charset=utf-8".parse().unwrap())
+    );
+    let token = reserved.text().await.unwrap();
+    let execute_as = async |bearer: &str, token: &str, query: &str, id: &str| {
+        let body = json!({"query": query, "extensions": {"operationId": id}});
+        let request =
+            gateway.client.post(&url).bearer_auth(bearer).header("x-graphql-event-stream-token", token);
+        request.json(&body).send().await.unwrap()
+    };
+    let post = async |query: &str, id: &str| execute_as(&another, &token, query, id).await;
+    // Before it is open, as well.
+    assert_eq!(post(CHANGES, "s").await.status(), 202);
+    let open = |token: &str| gateway.client.get(&url).query(&[("token", token)]);
+    let mut events = Events::of(open(&token)).await;
+    let twice = open(&token).header("accept", "text/event-stream").send().await.unwrap();
+    assert_eq!(error_of(twice).await, (409, "CONFLICT".to_owned()));
+    let unknown = open("unknown").header("accept", "text/event-stream").send().await.unwrap();
+    assert_eq!(error_of(unknown).await, (404, "NOT_FOUND".to_owned()));
+
+    assert_eq!(post(COUNT, "q").await.status(), 202);
+    let event = events.event().await;
+    assert_eq!(
+        (event.name.as_str(), event.json()),
+        ("next", json!({"id": "q", "payload": {"data": {"agents": {"totalCount": 10}}}}))
+    );
+    let event = events.event().await;
+    assert_eq!((event.name.as_str(), event.json()), ("complete", json!({"id": "q"})));
+    // What is wrong with a request is its own answer.
+    for (query, id, expected) in [
+        ("{ nothing }", "x", (400, "BAD_USER_INPUT")),
+        ("{ ", "x", (400, "BAD_USER_INPUT")),
+        ("subscription { nothing }", "x", (400, "BAD_USER_INPUT")),
+        (COUNT, "", (400, "BAD_USER_INPUT")),
+        (CHANGES, "s", (409, "CONFLICT")),
+    ] {
+        let (status, code) = error_of(post(query, id).await).await;
+        assert_eq!((status, code.as_str()), expected, "{query}");
+    }
+    let stolen = execute_as(&one, &token, COUNT, "x").await;
+    assert_eq!(error_of(stolen).await, (404, "NOT_FOUND".to_owned()));
+    for id in ["s2", "s3"] {
+        assert_eq!(post(CHANGES, id).await.status(), 202);
+    }
+    assert_eq!(error_of(post(CHANGES, "s4").await).await, (429, "RATE_LIMITED".to_owned()));
+    let task = column(&database.url, "select min(id::text) from tasks").await.remove(0);
+    execute(&database.url, &format!("update tasks set title = 'x' where id = '{task}'")).await;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let event = events.event().await.json();
+        assert_eq!(event["payload"]["data"]["taskChanged"]["id"], json!(task));
+        told.push(event["id"].as_str().unwrap().to_owned());
+    }
+    told.sort();
+    assert_eq!(told, ["s", "s2", "s3"]);
+    let delete = async |token: &str, id: &str| {
+        let request =
+            gateway.client.delete(&url).bearer_auth(&another).header("x-graphql-event-stream-token", token);
+        request.query(&[("operationId", id)]).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((delete(&token, "s2").await, delete(&token, "never").await), (200, 200));
+    assert_eq!((delete(&token, "").await, delete("unknown", "s").await), (400, 404));
+    execute(&database.url, &format!("update tasks set title = 'y' where id = '{task}'")).await;
+    let mut told = vec![events.event().await.json()["id"].clone(), events.event().await.json()["id"].clone()];
+    told.sort_by_key(Value::to_string);
+    assert_eq!(told, ["s", "s3"]);
+    // With the stream goes its reservation; and one that nobody opens goes by itself.
+    drop(events);
+    until("it is gone", async || post(COUNT, "q").await.status() == 404).await;
+    let late = gateway.client.put(&url).bearer_auth(&another).send().await.unwrap().text().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+    assert_eq!(open(&late).header("accept", "text/event-stream").send().await.unwrap().status(), 404);
+    assert_eq!(metric(&gateway, "sockets_open{transport=\"events\"}").await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apollo_reads_parts() {
+    let database = Database::sample().await;
+    let gateway = Gateway::open(&database.url).await;
+    let ask = async |query: &str| {
+        let request = gateway.client.post(format!("{}/graphql", gateway.url)).json(&json!({"query": query}));
+        let accept = "multipart/mixed;boundary=graphql;subscriptionSpec=1.0,application/json";
+        request.header("accept", accept).send().await.unwrap()
+    };
+    let kind = |response: &Response| response.headers()["content-type"].to_str().unwrap().to_owned();
+    assert!(kind(&ask(COUNT).await).starts_with("application/json"));
+    let mut response = ask(CHANGES).await;
+    assert_eq!(kind(&response), "multipart/mixed; boundary=\"graphql\"; subscriptionSpec=\"1.0\"");
+    let task = column(&database.url, "select min(id::text) from tasks").await.remove(0);
+    execute(&database.url, &format!("update tasks set title = 'x' where id = '{task}'")).await;
+    let mut text = String::new();
+    while !text.contains(&task) {
+        let chunk = timeout(PATIENCE, response.chunk()).await.unwrap().unwrap().unwrap();
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    let parts: Vec<Value> = text
+        .split("\r\n--graphql\r\ncontent-type: application/json\r\n\r\n")
+        .filter(|part| !part.is_empty())
+        .map(|part| serde_json::from_str(part).unwrap())
+        .collect();
+    assert_eq!(parts[0], json!({}));
+    assert_eq!(parts[1]["payload"]["data"]["taskChanged"]["id"], json!(task));
+}
