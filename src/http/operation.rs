@@ -175,8 +175,7 @@ async fn answer(app: &App, headers: &HeaderMap, asked: Asked, served: &mut Serve
     let mut parameters = sent.read()?;
     let refuse = |refusal| Refused { status: persisted::status(&refusal, modern), refusal };
     let named = persisted::complete(app, &viewer, &mut parameters).await.map_err(refuse)?;
-    let many = matches!(answers, Answers::Many { .. });
-    let mut admitted = admit(app, &sent.method(), modern, many, parameters)?;
+    let mut admitted = admit(app, &sent.method(), modern, parameters)?;
     if let Some(hash) = named {
         app.documents.keep(hash, admitted.document());
     }
@@ -188,11 +187,17 @@ async fn answer(app: &App, headers: &HeaderMap, asked: Asked, served: &mut Serve
     ask.must_be_fresh |= token.is_some();
     let waited = consistency::wait(app, headers, token).await;
     waited.map_err(|(status, error)| Refused { status, refusal: error.into() })?;
-    if let Answers::Many { resume } = answers
-        && is_stream(&mut admitted).map_err(|error| refuse(error.into()))?
-    {
-        let opened = Box::pin(app.live.open(app, admitted, viewer, resume));
-        return in_time(app, opened).await?.map(Done::Stream).map_err(refuse);
+    match answers {
+        Answers::Many { resume } if admitted.is_stream() => {
+            let opened = Box::pin(app.live.open(app, admitted, viewer, resume));
+            return in_time(app, opened).await?.map(Done::Stream).map_err(refuse);
+        }
+        Answers::One if admitted.operation.kind == "subscription" => {
+            let text =
+                "a subscription needs a stream: graphql-transport-ws on GET /graphql, or text/event-stream";
+            return Err(refuse(Error::new(Code::BadUserInput, text).into()));
+        }
+        _ => {}
     }
     origin.idempotency_key = origin.idempotency_key.or_else(|| admitted.extensions.idempotency_key.take());
     let session = app.db.session();
@@ -208,20 +213,8 @@ async fn answer(app: &App, headers: &HeaderMap, asked: Asked, served: &mut Serve
     }
 }
 
-/// Whether it has more than one answer.
-fn is_stream(admitted: &mut Admitted) -> Result<bool, Error> {
-    Ok(admitted.operation.kind == "subscription" || admitted.live()?.is_some())
-}
-
-fn admit(
-    app: &App,
-    method: &Method,
-    modern: bool,
-    many: bool,
-    parameters: Parameters,
-) -> Result<Admitted, Refused> {
-    let admitted = if many { app.graph.admit_stream(parameters) } else { app.graph.admit(parameters) };
-    let admitted = admitted.map_err(|refusal| {
+fn admit(app: &App, method: &Method, modern: bool, parameters: Parameters) -> Result<Admitted, Refused> {
+    let admitted = app.graph.admit(parameters).map_err(|refusal| {
         // In plain JSON whatever is a request of GraphQL is answered with 200, as clients of that type expect.
         let good = !modern && !refusal.malformed;
         Refused { status: if good { StatusCode::OK } else { StatusCode::BAD_REQUEST }, refusal }

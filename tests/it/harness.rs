@@ -282,10 +282,10 @@ impl Gateway {
     }
 
     /// Has it end in order; it has ended when what comes back has.
-    pub(crate) fn stop(&mut self) -> impl Future<Output = ()> {
+    pub(crate) fn stop(&mut self) -> impl Future<Output = ()> + use<> {
         drop(self.stop.take());
         let serving = std::mem::replace(&mut self.serving, tokio::spawn(std::future::pending()));
-        async { serving.await.unwrap() }
+        async move { serving.await.unwrap() }
     }
 
     /// What its requests are sent with.

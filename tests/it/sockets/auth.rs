@@ -178,9 +178,8 @@ async fn sockets_end_with_what_they_were_opened_with() {
     ended(by(&expiring).await, over).await;
     // A membership that ends: with the same token one may come back.
     let (client, by_key) = (by(&of_user).await, by(&key).await);
-    let ticketed =
-        Client::try_open(&gateway.url, &format!("/graphql?ticket={with_ticket}"), Some(PROTOCOL), &[]);
-    let mut ticketed = ticketed.await.unwrap();
+    let path = format!("/graphql?ticket={with_ticket}");
+    let mut ticketed = Client::try_open(&gateway.url, &path, Some(PROTOCOL), &[]).await.unwrap();
     ticketed.text(r#"{"type":"connection_init"}"#).await;
     let remove = format!(
         "delete from project_members where user_id = '{user}' and project_id = (select min(project_id::text)::uuid from project_members where user_id = '{user}')"
