@@ -98,7 +98,8 @@ async fn inspect(request: Request, next: Next) -> Response {
         return response;
     }
     let (parts, body) = response.into_parts();
-    if parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream; charset=utf-8") {
+    let kind = parts.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if ["text/event-stream", "multipart/mixed"].iter().any(|endless| kind.starts_with(endless)) {
         // It has no end to wait for.
         let body = body.map_frame(|frame| {
             frame.data_ref().inspect(|data| check(&String::from_utf8_lossy(data), "an event"));

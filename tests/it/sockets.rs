@@ -98,6 +98,8 @@ impl Client {
             match timeout(PATIENCE, self.0.next()).await.expect("nothing comes") {
                 Some(Ok(Message::Text(text))) => return Heard::Message(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(Some(frame)))) => {
+                    // A client says good-bye, too.
+                    while let Ok(Some(Ok(_))) = timeout(Duration::from_secs(1), self.0.next()).await {}
                     return Heard::Closed(frame.code.into(), frame.reason.to_string());
                 }
                 Some(Ok(Message::Close(None))) => return Heard::Closed(1005, String::new()),
