@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { base, examples } from "./harness.js";
+import { base, changeATask, examples, queries, subscriptions } from "./harness.js";
 
 test("there are examples, each with a name of its own for its tab", () => {
   assert.ok(examples.length >= 6);
@@ -11,7 +11,7 @@ test("there are examples, each with a name of its own for its tab", () => {
   assert.equal(new Set(names).size, names.length);
 });
 
-for (const { file, query } of examples) {
+for (const { file, query } of queries) {
   test(`${file} answers without errors`, async () => {
     const response = await fetch(`${base}/graphql`, {
       method: "POST",
@@ -26,5 +26,29 @@ for (const { file, query } of examples) {
       const rows = value.nodes ?? value.edges ?? value.groups;
       assert.ok(rows.length > 0, `${field} is empty`);
     }
+  });
+}
+
+for (const { file, query } of subscriptions) {
+  test(`${file} is told of changes`, async () => {
+    const enough = new AbortController();
+    const response = await fetch(`${base}/graphql/stream?${new URLSearchParams({ query })}`, {
+      headers: { accept: "text/event-stream" },
+      signal: enough.signal,
+    });
+    assert.equal(response.status, 200);
+    const stop = changeATask();
+    let text = "";
+    for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
+      text += chunk;
+      if (text.includes("event: next") && text.endsWith("\n\n")) {
+        break;
+      }
+    }
+    enough.abort();
+    await stop();
+    const event = JSON.parse(/^data: (.*)$/m.exec(text)[1]);
+    assert.equal(event.errors, undefined, text);
+    assert.ok(Object.values(event.data).every(Boolean), text);
   });
 }

@@ -14,8 +14,46 @@ export const examples = readdirSync(folder)
   .sort()
   .map((file) => {
     const query = readFileSync(new URL(file, folder), "utf8");
-    return { file, query, name: /^query (\w+)/m.exec(query)?.[1] };
+    const [, kind, name] = /^(query|subscription) (\w+)/m.exec(query) ?? [];
+    return { file, query, kind, name };
   });
+
+export const queries = examples.filter(({ kind }) => kind === "query");
+export const subscriptions = examples.filter(({ kind }) => kind === "subscription");
+
+// One answer, which must have no errors.
+export async function ask(query, variables) {
+  const response = await fetch(`${base}/graphql`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ query, variables }),
+  });
+  const { data, errors } = await response.json();
+  if (errors) {
+    throw new Error(JSON.stringify(errors));
+  }
+  return data;
+}
+
+// Changes a task again and again until it is told to stop.
+export function changeATask() {
+  let stopped = false;
+  const changing = (async () => {
+    const { tasks } = await ask("{ tasks(first: 1) { nodes { id title } } }");
+    const [{ id, title }] = tasks.nodes;
+    const change = (title) =>
+      ask("mutation ($id: UUID!, $title: String!) { updateTask(input: { id: $id, title: $title }) { id } }", { id, title });
+    for (let n = 0; !stopped; n += 1) {
+      await change(`${title} (${n})`);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    await change(title);
+  })();
+  return () => {
+    stopped = true;
+    return changing;
+  };
+}
 
 const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 

@@ -11,24 +11,13 @@ import { createClient as createSse } from "graphql-sse";
 import { createClient as createWs } from "graphql-ws";
 import WebSocket from "ws";
 
-import { base, launch } from "./harness.js";
+import { ask, base, launch } from "./harness.js";
 
 const CHANGES = 24;
 const CUTS = [8, 16];
 const FOLLOW = `subscription Follow($id: UUID!, $after: String) {
   taskChanged(filter: { id: { eq: $id } }, after: $after) { cursor operation changedFields }
 }`;
-
-async function ask(query, variables) {
-  const response = await fetch(`${base}/graphql`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ query, variables }),
-  });
-  const { data, errors } = await response.json();
-  assert.equal(errors, undefined, JSON.stringify(errors));
-  return data;
-}
 
 const proxy = { open: new Set(), cuts: 0 };
 

@@ -4,7 +4,7 @@ import { mkdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { after, before, test } from "node:test";
 
-import { base, examples, foreign, launch, open } from "./harness.js";
+import { base, changeATask, examples, foreign, launch, open, queries, subscriptions } from "./harness.js";
 
 const artifacts = fileURLToPath(new URL("./artifacts/", import.meta.url));
 const RUN_BUTTON = ".graphiql-execute-button";
@@ -65,12 +65,29 @@ test("GraphiQL opens with the examples as tabs and runs the first", async () => 
 
 test("the editor finds nothing wrong with any example", async () => {
   const { context, page } = await openGraphiql();
-  for (const { name } of examples) {
+  for (const { name } of queries) {
     await page.locator(TABS, { hasText: name }).first().click();
     const { answer } = await run(page, name);
     assert.equal(answer.errors, undefined, `${name}: ${JSON.stringify(answer.errors)}`);
     assert.equal(await page.locator(".graphiql-query-editor .squiggly-error").count(), 0, name);
   }
+  await context.close();
+});
+
+test("GraphiQL follows a subscription, over a socket", async () => {
+  const { context, page, seen } = await openGraphiql();
+  for (const { name } of subscriptions) {
+    await page.locator(TABS, { hasText: name }).first().click();
+    await page.locator(RUN_BUTTON).click();
+    const stop = changeATask();
+    await page.locator(".graphiql-response .view-line", { hasText: "UPDATED" }).first().waitFor();
+    await stop();
+    assert.equal(await page.locator(".graphiql-query-editor .squiggly-error").count(), 0, name);
+    await page.locator(RUN_BUTTON).click();
+  }
+  assert.ok(seen.requests.some((address) => address.startsWith("ws")), seen.requests.join("\n"));
+  assert.deepEqual(foreign(seen.requests), []);
+  assert.deepEqual(seen.complaints, []);
   await context.close();
 });
 

@@ -101,7 +101,8 @@ pub(super) fn enter(app: &App, viewer: &Viewer) -> Result<Place, Refused> {
 /// One answer, as a stream that is over after it.
 pub(in crate::http) fn once(wanted: Wanted, body: &[u8]) -> Response {
     let form = if wanted.events { Form::Distinct } else { Form::Parts };
-    let mut bytes = form.next("", body, None);
+    let mut bytes = form.opening().to_vec();
+    bytes.extend_from_slice(&form.next("", body, None));
     bytes.extend_from_slice(&form.complete(""));
     (form.headers(), bytes).into_response()
 }
@@ -138,10 +139,10 @@ impl Form {
                 data(&mut bytes, &whole);
             }
             Self::Parts => {
-                bytes.extend_from_slice(PART);
-                bytes.extend_from_slice(b"{\"payload\":");
+                bytes.extend_from_slice(b"\r\ncontent-type: application/json\r\n\r\n{\"payload\":");
                 bytes.extend_from_slice(body);
-                bytes.extend_from_slice(b"}");
+                // A part is read when the next one begins.
+                bytes.extend_from_slice(b"}\r\n--graphql");
             }
         }
         bytes
@@ -151,19 +152,25 @@ impl Form {
         match self {
             Self::Distinct => b"event: complete\ndata:\n\n".to_vec(),
             Self::Single => format!("event: complete\ndata: {{\"id\":{}}}\n\n", quoted(id)).into_bytes(),
-            Self::Parts => b"\r\n--graphql--\r\n".to_vec(),
+            Self::Parts => b"--\r\n".to_vec(),
+        }
+    }
+
+    /// What comes first. Some browsers take the response for begun only when they see something of it.
+    const fn opening(self) -> &'static [u8] {
+        match self {
+            Self::Distinct | Self::Single => b":\n\n",
+            Self::Parts => b"--graphql",
         }
     }
 
     const fn sign_of_life(self) -> &'static [u8] {
         match self {
             Self::Distinct | Self::Single => b":\n\n",
-            Self::Parts => b"\r\n--graphql\r\ncontent-type: application/json\r\n\r\n{}",
+            Self::Parts => b"\r\ncontent-type: application/json\r\n\r\n{}\r\n--graphql",
         }
     }
 }
-
-const PART: &[u8] = b"\r\n--graphql\r\ncontent-type: application/json\r\n\r\n";
 
 /// JSON may have line breaks between its parts, and an event's data may not.
 fn data(into: &mut Vec<u8>, json: &[u8]) {
@@ -217,12 +224,7 @@ impl Feed {
     pub(super) fn respond(self) -> Response {
         let headers = self.form.headers();
         let chunks = futures_util::stream::unfold((self, true), |(mut feed, first)| async move {
-            let chunk = if first {
-                // Some browsers take the response for begun only when they see something of it.
-                Bytes::from_static(feed.form.sign_of_life())
-            } else {
-                feed.next().await?
-            };
+            let chunk = if first { Bytes::from_static(feed.form.opening()) } else { feed.next().await? };
             Some((Ok::<_, Infallible>(chunk), (feed, false)))
         });
         (headers, Body::from_stream(chunks)).into_response()

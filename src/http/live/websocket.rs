@@ -472,20 +472,24 @@ fn frame(bytes: Vec<u8>) -> Result<Frame, End> {
 /// Says why it ends, and hears the client out for a moment: if it were still sending when the connection closes, it
 /// would see a broken connection and never the reason.
 async fn farewell(mut wire: Wire, end: End) {
+    // After what it said last cannot be read, nothing can.
+    let mut unread = false;
     let part = async {
         match end {
             End::Broken(_) => return,
             End::Theirs(_) => while wire.next().await.is_some() {},
             End::Ours(Close { code, reason }) => {
+                unread = [1002, 1007, 1009].contains(&code);
                 let reason = Utf8Bytes::from(reason.into_owned());
                 let frame = CloseFrame { code: CloseCode::from(code), reason };
                 if wire.close(Some(frame)).await.is_err() {
                     return;
                 }
+                while let Some(Ok(_)) = wire.next().await {}
             }
         }
         let mut wire = wire.into_inner();
-        if wire.shutdown().await.is_ok() {
+        if unread && wire.shutdown().await.is_ok() {
             let mut rest = vec![0; READ_BUFFER];
             while wire.read(&mut rest).await.is_ok_and(|read| read > 0) {}
         }
