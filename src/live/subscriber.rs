@@ -136,7 +136,9 @@ impl Subscriber {
         if teller.watch.coalesce.is_some() {
             happened = coalesced(happened);
         }
+        let turn = self.reading.acquire().await.map_err(Error::internal)?;
         let told: Frame = teller.tell(happened).await.into();
+        drop(turn);
         // From here on nothing waits, so that all of it happens or nothing.
         let there = place.within.is_none();
         self.give(told);

@@ -101,8 +101,8 @@ fn add_matched(registry: &mut Registry) -> MetaField {
         ),
     ];
     let doc = "Tells of evidence whose meaning is near to a question, when it is new, its text changes or it comes to \
-               belong to the stream. A text that was replaced before the index got it is told as the one that \
-               replaced it.";
+               belong to the stream. A text that was replaced before it is told of is judged by the one that replaced \
+               it, which is told as its own change, too.";
     field(MATCHED, doc, &format!("{name}!"), arguments.into_iter().chain(after))
 }
 
