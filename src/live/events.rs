@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -39,6 +40,18 @@ pub(super) struct Happened {
     brings_text: bool,
     /// The row, and the version that it has now.
     version: Option<(Uuid, i64)>,
+}
+
+impl Happened {
+    /// What is no change, told at a place.
+    pub(super) fn at(what: Happening, place: Place) -> Self {
+        Self { what, place, brings_text: false, version: None }
+    }
+
+    /// When it was done.
+    pub(super) fn time(&self) -> DateTime<Utc> {
+        self.what.at
+    }
 }
 
 /// Makes events of changes.
@@ -85,7 +98,7 @@ impl Teller {
             Operation::Entered => true,
             // Whether it fits is in doubt, so it may.
             Operation::Reset => one.what.id.is_some(),
-            Operation::Deleted | Operation::Left => false,
+            Operation::Deleted | Operation::Left | Operation::Silent => false,
         });
         if happened.is_empty() {
             return happened;
