@@ -28,6 +28,7 @@ mod events;
 mod feed;
 pub mod limits;
 mod query;
+mod silence;
 mod standing;
 mod subscriber;
 

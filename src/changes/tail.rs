@@ -12,7 +12,7 @@ use crate::changes::follower::Follower;
 use crate::changes::wakeup;
 use crate::config::{Config, DbOptions};
 use crate::error::{Code, Error, Result};
-use crate::model::change::{Change, Place, Slice, Snapshot, Span, Within, now, prune, read};
+use crate::model::change::{Change, Image, Place, Slice, Snapshot, Span, Within, now, prune, read};
 use crate::store::db::Db;
 use crate::store::redis::Redis;
 use crate::telemetry::{Behind, ChangeMetrics, Kind, Metrics};
@@ -48,6 +48,8 @@ pub struct Batch {
     /// Whether this is the end of the set, so that everything that `until` sees has passed.
     pub complete: bool,
     span: Option<Span>,
+    /// The same for all who judge them, once somebody does.
+    images: OnceLock<Vec<Image>>,
 }
 
 impl Batch {
@@ -57,7 +59,23 @@ impl Batch {
             Some(within) => (slice.begin, within.until.clone(), false),
             None => (slice.begin, slice.place.since.clone(), true),
         };
-        (Self { number, since, until, changes: slice.changes, complete, span: slice.span }, slice.place)
+        (
+            Self {
+                number,
+                since,
+                until,
+                changes: slice.changes,
+                complete,
+                span: slice.span,
+                images: OnceLock::new(),
+            },
+            slice.place,
+        )
+    }
+
+    /// The changes as readers judge them, one for each.
+    pub fn images(&self) -> &[Image] {
+        self.images.get_or_init(|| self.changes.iter().map(Image::new).collect())
     }
 
     /// The place of a reader that has had the changes up to this one, counted from 0.

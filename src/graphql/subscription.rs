@@ -26,6 +26,7 @@ use crate::graphql::search::Searcher;
 use crate::graphql::types::subscription::{CHANGES, MATCHED, entity_value, event_name, register};
 use crate::model::change::Place;
 use crate::model::entity::TypeId;
+use crate::model::filter::Filter;
 use crate::model::graph;
 use crate::model::select::by_ids;
 use crate::model::viewer::Viewer;
@@ -34,6 +35,8 @@ use crate::store::db::reads::Notes;
 
 /// The least score of a standing search, unless it says another.
 pub(crate) const DEFAULT_MIN_SCORE: f64 = 0.5;
+/// The bounds of `silentAfterMs`.
+pub(crate) const SILENT_MS: (u64, u64) = (1_000, 86_400_000);
 /// The bounds of `coalesceMs`.
 pub(crate) const COALESCE_MS: (u64, u64) = (10, 60_000);
 
@@ -69,6 +72,8 @@ pub struct Watch {
     pub after: Option<Place>,
     /// The question that texts are held against, if it is a standing search.
     pub question: Option<Standing>,
+    /// Which agents' silence is told, if any.
+    pub silence: Option<Silence>,
     /// For how long changes of a row are gathered into one event.
     pub coalesce: Option<Duration>,
     /// All that is asked, save where to begin, in one form: who has it in common is told the same.
@@ -76,6 +81,15 @@ pub struct Watch {
     /// Whether another person of the same scope would be told something else.
     pub personal: bool,
     pub(super) plan: EventPlan,
+}
+
+/// When agents are silent.
+#[derive(Debug, Clone)]
+pub struct Silence {
+    /// For how long after a heartbeat the next one is waited for.
+    pub after: Duration,
+    /// Only agents that fit.
+    pub filter: Option<Filter>,
 }
 
 /// A question that waits for new texts.
@@ -172,11 +186,16 @@ impl Planner<'_> {
         let coalesce = self.milliseconds(root, "coalesceMs", COALESCE_MS)?;
         let chosen = self.chosen(root)?;
         let mut watched = Vec::new();
+        let silent = self.milliseconds(root, "silentAfterMs", SILENT_MS)?;
+        let mut silence = silent.map(|after| Silence { after, filter: None });
         for watchable in &chosen {
             let ty = graph().type_by_name(watchable.entity).unwrap_or_default();
             let filter = self.argument(root, "filter");
             let filter = filter.map(|filter| read_filter(ty, filter, "filter")).transpose()?;
             watched.push(Watched::new(self.viewer, watchable, filter.as_ref())?);
+            if let Some(silence) = &mut silence {
+                silence.filter = filter;
+            }
         }
         let types: Vec<TypeId> = watched.iter().map(|watched| watched.ty).collect();
         let plan = self.event(root, &types);
@@ -187,6 +206,7 @@ impl Planner<'_> {
             watched,
             after,
             question: None,
+            silence,
             coalesce,
             identity,
             personal,

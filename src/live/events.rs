@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -12,8 +13,8 @@ use crate::graphql::Graph;
 use crate::graphql::events::Happening;
 use crate::graphql::subscription::Watch;
 use crate::live::Event;
-use crate::live::standing::{Standing, brings_text, nearness};
-use crate::model::change::{Image, Op, Place};
+use crate::live::standing::{Standing, brings_text, nearness, version};
+use crate::model::change::{Op, Place};
 use crate::model::cursor::CursorKey;
 use crate::model::watch::Operation;
 use crate::store::db::Db;
@@ -37,6 +38,20 @@ pub(super) struct Happened {
     place: Place,
     /// Whether the row has another text than before; only standing searches want to know.
     brings_text: bool,
+    /// The row, and the version that it has now.
+    version: Option<(Uuid, i64)>,
+}
+
+impl Happened {
+    /// What is no change, told at a place.
+    pub(super) fn at(what: Happening, place: Place) -> Self {
+        Self { what, place, brings_text: false, version: None }
+    }
+
+    /// When it was done.
+    pub(super) fn time(&self) -> DateTime<Utc> {
+        self.what.at
+    }
 }
 
 /// Makes events of changes.
@@ -55,20 +70,20 @@ impl Teller {
             let watched = self.watch.watched.iter().position(|watched| watched.is_about(change));
             let Some(source) = watched else { continue };
             let watched = &self.watch.watched[source];
-            let image = Image::new(change);
-            let Some((operation, tells_fields)) = watched.judge(&image) else { continue };
+            let image = &batch.images()[n];
+            let Some((operation, tells_fields)) = watched.judge(image) else { continue };
             let place = batch.place(n);
             let what = Happening {
                 source,
                 operation,
                 id: change.id.filter(|_| change.op != Op::Truncate),
                 at: change.at,
-                fields: if tells_fields { watched.fields(&image) } else { None },
+                fields: if tells_fields { watched.fields(image) } else { None },
                 cursor: place.cursor(&self.cursors).into(),
                 score: None,
             };
-            let brings_text = self.watch.question.is_some() && brings_text(change, watched.table);
-            happened.push(Happened { what, place, brings_text });
+            let brings_text = self.watch.question.is_some() && brings_text(change, image, watched.table);
+            happened.push(Happened { what, place, brings_text, version: version(change) });
         }
         happened
     }
@@ -78,8 +93,12 @@ impl Teller {
         let mut happened = self.all_of(batch);
         let Some(question) = &self.watch.question else { return happened };
         let table = self.watch.watched.first().map_or("", |watched| watched.table);
-        happened.retain(|one| {
-            one.what.operation.is_inside() && (one.brings_text || one.what.operation == Operation::Entered)
+        happened.retain(|one| match one.what.operation {
+            Operation::Created | Operation::Updated => one.brings_text,
+            Operation::Entered => true,
+            // Whether it fits is in doubt, so it may.
+            Operation::Reset => one.what.id.is_some(),
+            Operation::Deleted | Operation::Left | Operation::Silent => false,
         });
         if happened.is_empty() {
             return happened;
@@ -88,9 +107,9 @@ impl Teller {
             true => self.standing.texts(batch, table).await,
             false => Arc::default(),
         };
-        let old = happened.iter().filter(|one| !one.brings_text).filter_map(|one| one.what.id);
-        let old: Vec<Uuid> = old.collect();
-        let old = if old.is_empty() { HashMap::new() } else { self.standing.of(&old).await };
+        // What only came to fit the filter has the text that it had.
+        let old = happened.iter().filter(|one| !one.brings_text);
+        let old = self.standing.get(old.filter_map(|one| one.version)).await;
         let text = |id: Uuid| texts.get(&id).or_else(|| old.get(&id));
         happened.retain_mut(|one| match one.what.id.and_then(text) {
             Some(Some(text)) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::app::App;
 use crate::cache::key::Key;
@@ -15,12 +15,15 @@ use crate::changes::follower::Follower;
 use crate::changes::tail::{Reached, Tail};
 use crate::graphql::subscription::Watch;
 use crate::live::events::{Frame, Happened, Teller, Told, coalesced, frames};
+use crate::live::silence::Deadlines;
 use crate::live::{Event, Live};
 use crate::model::change::{Place, Snapshot};
 use crate::telemetry::LiveMetrics;
 
 /// Frames that wait for slow readers. Who is further behind reads the log.
 const KEPT: usize = 32;
+/// After a failure of the store.
+const RETRY: Duration = Duration::from_millis(500);
 /// Changes that are gathered into events at most.
 const GATHERED: usize = 10_000;
 
@@ -124,6 +127,13 @@ impl Shared {
         self.joining.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Passes on what is no part of the log.
+    fn announce(&self, told: Vec<Told>) {
+        let _held = self.held();
+        // Nobody may be listening.
+        frames(told).into_iter().for_each(|frame| drop(self.frames.send(frame)));
+    }
+
     fn publish(&self, told: Vec<Told>, passed: Option<Passed>) {
         let _held = self.held();
         let told_some = !told.is_empty();
@@ -151,21 +161,28 @@ struct Gathered {
 
 /// Follows the tail and tells, until it is dropped or the log does not reach back to where it is.
 async fn follow(shared: Arc<Shared>, mut follower: Follower) {
-    let pause = shared.teller.watch.coalesce;
+    let teller = &shared.teller;
+    let pause = teller.watch.coalesce;
     let mut gathered = Gathered::default();
+    let mut deadlines = Deadlines::default();
+    // Who is silent already is told to each reader as it comes.
+    while let Err(error) = teller.look_at_heartbeats(None, &mut deadlines, follower.place()).await {
+        tracing::debug!(?error, "heartbeats cannot be read now");
+        sleep(RETRY).await;
+    }
     loop {
-        let next = match gathered.due {
+        let silence = deadlines.next().map(|wait| Instant::now() + wait);
+        let next = match [gathered.due, silence].into_iter().flatten().min() {
             Some(due) => timeout_at(due, follower.next()).await.ok(),
             None => Some(follower.next().await),
         };
         match next {
             Some(Ok(batch)) => {
-                gathered.happened.extend(shared.teller.happened(&batch).await);
-                gathered.passed = batch.complete.then(|| Passed {
-                    batch: batch.number,
-                    snapshot: batch.until.clone(),
-                    midst: false,
-                });
+                teller.note_heartbeats(&batch, &mut deadlines);
+                gathered.happened.extend(teller.happened(&batch).await);
+                let (number, snapshot) = (batch.number, batch.until.clone());
+                let passed = Passed { batch: number, snapshot, midst: false };
+                gathered.passed = batch.complete.then_some(passed);
                 if !gathered.happened.is_empty() && gathered.due.is_none() {
                     gathered.due = Some(Instant::now() + pause.unwrap_or(Duration::ZERO));
                 }
@@ -178,12 +195,20 @@ async fn follow(shared: Arc<Shared>, mut follower: Follower) {
             }
             None => {}
         }
+        let silent = silence.is_some_and(|silence| silence <= Instant::now());
         let waits = gathered.due.is_some_and(|due| due > Instant::now());
-        if !waits || gathered.happened.len() >= GATHERED {
+        if !waits || silent || gathered.happened.len() >= GATHERED {
             let Gathered { happened, passed, .. } = std::mem::take(&mut gathered);
             let happened = if pause.is_some() { coalesced(happened) } else { happened };
-            let told = shared.teller.tell(happened).await;
+            let told = teller.tell(happened).await;
             shared.publish(told, passed);
+        }
+        if silent {
+            // What was gathered has been told, so the follower's place is that of the readers.
+            match teller.silent(&mut deadlines, follower.place()).await {
+                Ok(silent) => shared.announce(teller.tell(silent).await),
+                Err(error) => tracing::debug!(?error, "heartbeats cannot be read now"),
+            }
         }
     }
 }

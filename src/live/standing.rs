@@ -26,6 +26,9 @@ const KEPT: usize = 16;
 /// The vectors of texts; `None` for one that the index did not get in time. Rows that are gone are left out.
 type Texts = HashMap<Uuid, Option<Vec<f32>>>;
 
+/// What the first who wants it reads.
+type Reading = OnceCell<Arc<Texts>>;
+
 /// Reads vectors for all standing searches of the process. All clones are the same.
 #[derive(Clone)]
 pub(super) struct Standing(Arc<Shared>);
@@ -34,7 +37,7 @@ struct Shared {
     searcher: Searcher,
     db: Db,
     /// By the tail's numbers.
-    batches: Mutex<VecDeque<(u64, Arc<OnceCell<Arc<Texts>>>)>>,
+    batches: Mutex<VecDeque<(u64, Arc<Reading>)>>,
 }
 
 impl Standing {
@@ -49,7 +52,7 @@ impl Standing {
             let mut batches = self.0.batches.lock().unwrap_or_else(PoisonError::into_inner);
             let known = batches.iter().find(|(known, _)| *known == number).map(|(_, cell)| cell.clone());
             known.unwrap_or_else(|| {
-                let cell = Arc::new(OnceCell::new());
+                let cell = Arc::<Reading>::default();
                 batches.push_back((number, cell.clone()));
                 if batches.len() > KEPT {
                     batches.pop_front();
@@ -61,32 +64,36 @@ impl Standing {
     }
 
     async fn read(&self, batch: &Batch, table: &str) -> Texts {
+        let changes = batch.changes.iter().zip(batch.images());
+        let brought = changes.filter(|(change, image)| brings_text(change, image, table));
+        self.get(brought.filter_map(|(change, _)| version(change))).await
+    }
+
+    /// The vectors of rows, of these versions or later ones.
+    pub(super) async fn get(&self, rows: impl Iterator<Item = (Uuid, i64)>) -> Texts {
         let mut wanted: HashMap<Uuid, i64> = HashMap::new();
-        for change in batch.changes.iter().filter(|change| brings_text(change, table)) {
-            let version = change.keys.get("version").and_then(serde_json::Value::as_i64).unwrap_or(0);
-            if let Some(id) = change.id {
-                let known = wanted.entry(id).or_insert(version);
-                *known = version.max(*known);
-            }
+        for (id, version) in rows {
+            let known = wanted.entry(id).or_insert(version);
+            *known = version.max(*known);
+        }
+        if wanted.is_empty() {
+            return Texts::new();
         }
         let all: Vec<Uuid> = wanted.keys().copied().collect();
         let late = self.wait(wanted).await;
-        let mut texts = self.of(&all).await;
-        texts.extend(late.into_iter().map(|id| (id, None)));
-        texts
-    }
-
-    /// The vectors of texts that the index should have already.
-    pub(super) async fn of(&self, ids: &[Uuid]) -> Texts {
         let begun = Instant::now();
-        loop {
-            match self.0.searcher.vectors.vectors(ids).await {
-                Ok(found) => return found.into_iter().map(|(id, text)| (id, Some(text))).collect(),
+        let found = loop {
+            match self.0.searcher.vectors.vectors(&all).await {
+                Ok(found) => break found,
                 // Nobody knows whether they match, and that is said.
-                Err(_) if begun.elapsed() > PATIENCE => return ids.iter().map(|id| (*id, None)).collect(),
+                Err(_) if begun.elapsed() > PATIENCE => {
+                    return all.into_iter().map(|id| (id, None)).collect();
+                }
                 Err(_) => sleep(PAUSE.1).await,
             }
-        }
+        };
+        let found = found.into_iter().map(|(id, text)| (id, Some(text)));
+        found.chain(late.into_iter().map(|id| (id, None))).collect()
     }
 
     /// Waits until the index has these versions or later ones, and says which it did not get. Those that are gone are
@@ -112,12 +119,18 @@ impl Standing {
     }
 }
 
+/// The version that a change made of its row.
+pub(super) fn version(change: &Change) -> Option<(Uuid, i64)> {
+    let version = change.keys.get("version").and_then(serde_json::Value::as_i64);
+    Some((change.id?, version.unwrap_or(0)))
+}
+
 /// Whether a row has another text than before.
-pub(super) fn brings_text(change: &Change, table: &str) -> bool {
+pub(super) fn brings_text(change: &Change, image: &Image, table: &str) -> bool {
     change.entity == table
         && match change.op {
             Op::Insert => true,
-            Op::Update => changes_text(table, &Image::new(change)),
+            Op::Update => changes_text(table, image),
             Op::Delete | Op::Truncate => false,
         }
 }

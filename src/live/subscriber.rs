@@ -14,6 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::live::Event;
 use crate::live::events::{Frame, coalesced};
 use crate::live::feed::Feed;
+use crate::live::silence::Deadlines;
 use crate::model::change::{Place, Snapshot, read};
 use crate::telemetry::Counted;
 
@@ -30,6 +31,8 @@ pub(super) struct Subscriber {
     /// What it is being given.
     current: Option<(Frame, usize)>,
     frames: Option<Receiver<Frame>>,
+    /// Whether it is still to be told which agents are silent, now that it has met the feed.
+    recap: bool,
     /// While it reads the log.
     behind: Option<Counted>,
     reading: Arc<Semaphore>,
@@ -45,8 +48,16 @@ impl Subscriber {
         reading: Arc<Semaphore>,
     ) -> Self {
         let place = after.unwrap_or_else(|| Place::after(reached.snapshot));
-        let mut reader =
-            Self { feed, place, current: None, frames: None, behind: None, reading, over: false };
+        let mut reader = Self {
+            feed,
+            place,
+            current: None,
+            frames: None,
+            recap: true,
+            behind: None,
+            reading,
+            over: false,
+        };
         reader.meet();
         reader
     }
@@ -62,6 +73,10 @@ impl Subscriber {
             if self.over {
                 return None;
             }
+            if self.frames.is_some() && self.recap {
+                self.tell_silent().await;
+                continue;
+            }
             let Some(frames) = &mut self.frames else {
                 if let Err(error) = self.catch_up().await {
                     self.over = true;
@@ -72,7 +87,10 @@ impl Subscriber {
             match frames.recv().await {
                 Ok(frame) => self.give(frame),
                 // It was too slow: the log has what it missed.
-                Err(RecvError::Lagged(_)) => self.frames = None,
+                Err(RecvError::Lagged(_)) => {
+                    self.frames = None;
+                    self.recap = true;
+                }
                 Err(RecvError::Closed) => {
                     self.over = true;
                     return Some(Event::fatal(Error::internal("a feed of events has ended")));
@@ -96,6 +114,24 @@ impl Subscriber {
             self.place = last.place.clone();
             self.current = Some((frame, 0));
         }
+    }
+
+    /// What the feed told of silence before the reader came, or while it was behind.
+    async fn tell_silent(&mut self) {
+        let teller = &self.feed.shared.teller;
+        let mut deadlines = Deadlines::default();
+        let silent = loop {
+            match teller.look_at_heartbeats(None, &mut deadlines, &self.place).await {
+                Ok(silent) => break silent,
+                Err(error) => {
+                    tracing::debug!(?error, "heartbeats cannot be read now");
+                    sleep(RETRY).await;
+                }
+            }
+        };
+        let told = teller.tell(silent).await;
+        self.give(told.into());
+        self.recap = false;
     }
 
     /// Joins the feed, if it is just where the reader is.
@@ -136,7 +172,9 @@ impl Subscriber {
         if teller.watch.coalesce.is_some() {
             happened = coalesced(happened);
         }
+        let turn = self.reading.acquire().await.map_err(Error::internal)?;
         let told: Frame = teller.tell(happened).await.into();
+        drop(turn);
         // From here on nothing waits, so that all of it happens or nothing.
         let there = place.within.is_none();
         self.give(told);

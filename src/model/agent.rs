@@ -1,11 +1,22 @@
 //! The agent registry and what its agents ran.
 
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::error::Result;
 use crate::model::entity::{
     Declaration, Enum,
     RelationDeclaration::{Many, One},
     Searched,
 };
+use crate::model::filter::Filter;
+use crate::model::graph;
+use crate::model::select::Scope;
+use crate::model::viewer::Viewer;
+use crate::store::db::Session;
 use crate::store::db::reads::Hint;
+use crate::store::db::rows::read_time;
+use crate::store::db::sql::{Bind, Sql};
 
 /// Whether an agent takes work.
 pub static STATUS: Enum = Enum { name: "AgentStatus", values: &["active", "inactive", "maintenance"] };
@@ -54,3 +65,30 @@ pub(super) static EXECUTION: Declaration = Declaration {
         "{t}.project_id = any({projects})",
     )
 };
+
+/// Active agents with the moments of their last heartbeats, those that never had one left out. `only` limits them to
+/// some ids.
+pub async fn heartbeats(
+    session: &Session,
+    viewer: &Viewer,
+    filter: Option<&Filter>,
+    only: Option<Vec<Uuid>>,
+) -> Result<Vec<(Uuid, DateTime<Utc>)>> {
+    let ty = graph().type_by_name(AGENT.name).unwrap_or_default();
+    let mut scope = Scope::new(viewer);
+    let t = scope.alias();
+    let mut sql = Sql::default();
+    sql.push(&format!("select {t}.id, {t}.last_heartbeat_at"));
+    scope.write_table(ty, &t, &mut sql);
+    sql.push(&format!(" and {t}.status = 'active' and {t}.last_heartbeat_at is not null"));
+    if let Some(filter) = filter {
+        sql.push(" and ");
+        filter.write(&mut scope, &t, &mut sql);
+    }
+    if let Some(ids) = only {
+        sql.push(&format!(" and {t}.id = any(")).bind(Bind::Uuids(ids)).push(")");
+    }
+    let rows = session.rows(&sql.returning(2)).await?;
+    let read = |row| Some((rows.uuid(row, 0)?, rows.cell(row, 1).and_then(read_time)?));
+    Ok((0..rows.len()).filter_map(read).collect())
+}

@@ -130,11 +130,13 @@ pub enum Operation {
     Left,
     /// Nobody can say what belongs to the stream now.
     Reset,
+    /// Nothing was done for too long.
+    Silent,
 }
 
 impl Operation {
     /// All of them, with descriptions.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::Created, "The row is new, or came back after it had been deleted."),
         (Self::Updated, "The row was changed, and fitted before and afterwards."),
         (Self::Deleted, "The row is gone."),
@@ -148,6 +150,11 @@ impl Operation {
             "Whether rows fit cannot be told from the change: read them again. Without an id it is about all of them \
              (the table was emptied), otherwise about that row.",
         ),
+        (
+            Self::Silent,
+            "The agent's last heartbeat is older than `silentAfterMs`. That is no change, so it is in no log: it is \
+             told when it happens, and again to a stream that begins or comes back while it lasts.",
+        ),
     ];
 
     /// The spelling of the schema.
@@ -159,12 +166,13 @@ impl Operation {
             Self::Entered => "ENTERED",
             Self::Left => "LEFT",
             Self::Reset => "RESET",
+            Self::Silent => "SILENT",
         }
     }
 
     /// Whether the row is in the stream afterwards.
     pub const fn is_inside(self) -> bool {
-        matches!(self, Self::Created | Self::Updated | Self::Entered)
+        matches!(self, Self::Created | Self::Updated | Self::Entered | Self::Silent)
     }
 
     /// Whether it was in the stream before.

@@ -20,6 +20,7 @@ mod exact;
 mod matched;
 mod operations;
 mod refusals;
+mod silence;
 
 /// A process that only follows the log: nothing else makes statements.
 pub(crate) struct Process {

@@ -3,7 +3,7 @@
 use async_graphql::registry::{MetaField, MetaType, Registry};
 
 use super::meta::{add_enum, add_object, argument, field};
-use crate::graphql::subscription::{COALESCE_MS, DEFAULT_MIN_SCORE};
+use crate::graphql::subscription::{COALESCE_MS, DEFAULT_MIN_SCORE, SILENT_MS};
 use crate::model::entity::{TypeId, screaming_case};
 use crate::model::graph;
 use crate::model::watch::{Operation, WATCHABLE, Watchable};
@@ -61,7 +61,14 @@ pub(crate) fn register(registry: &mut Registry) {
             "Only rows that fit, before or afterwards. Only what the change log tells can be compared: ids, states, \
              numbers, dates and short names.",
         );
-        roots.push(field(name, &doc, &format!("{event}!"), std::iter::once(filter).chain(common())));
+        let (least, most) = SILENT_MS;
+        let silent = format!(
+            "Also tells which active agents have had no heartbeat for so many milliseconds, {least} to {most} \
+             (SILENT)."
+        );
+        let silent = (watchable.entity == "Agent").then(|| argument("silentAfterMs", "Int", &silent));
+        let arguments = std::iter::once(filter).chain(common()).chain(silent);
+        roots.push(field(name, &doc, &format!("{event}!"), arguments));
     }
     let entity = field("entity", "What the row is.", &format!("{ENTITY}!"), []);
     let event = event_name(CHANGES);
@@ -101,8 +108,8 @@ fn add_matched(registry: &mut Registry) -> MetaField {
         ),
     ];
     let doc = "Tells of evidence whose meaning is near to a question, when it is new, its text changes or it comes to \
-               belong to the stream. A text that was replaced before the index got it is told as the one that \
-               replaced it.";
+               belong to the stream. A text that was replaced before it is told of is judged by the one that replaced \
+               it, which is told as its own change, too.";
     field(MATCHED, doc, &format!("{name}!"), arguments.into_iter().chain(after))
 }
 

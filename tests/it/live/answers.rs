@@ -6,7 +6,7 @@ use super::*;
 use crate::harness::member;
 
 const DOCUMENT: &str = "query($patch: Boolean) @live(throttleMs: 10, patch: $patch) {
-    tasks(filter: {priority: {gte: 3}}, orderBy: [{field: TITLE}]) { nodes { title priority } totalCount }
+    tasks(filter: {priority: {gte: 3}}, first: 50, orderBy: [{field: TITLE}]) { nodes { title priority } totalCount }
 }";
 
 async fn body(stream: &mut Stream) -> Value {
@@ -62,6 +62,9 @@ async fn patches_lead_from_each_answer_to_the_next() {
     let database = Database::empty().await;
     let url = &database.url;
     super::operations::prepare(url).await;
+    // Enough of them that a patch is shorter than the whole.
+    let many = "insert into tasks (project_id, title, intent) select p.id, 'many ' || n, 'i' from generate_series(10, 19) n, projects p";
+    execute(url, many).await;
     let process = Process::start(url, &[]).await;
     let viewer = member(None, &PROJECTS);
     let mut whole = process.watch(DOCUMENT, json!({}), &viewer).await;
@@ -73,7 +76,7 @@ async fn patches_lead_from_each_answer_to_the_next() {
     body(&mut whole).await;
     for n in 0..6 {
         let change = match n % 3 {
-            0 => format!("update tasks set title = 't{n}' where title = (select min(title) from tasks)"),
+            0 => format!("update tasks set priority = 5 where title = 'many 1{n}'"),
             1 => format!(
                 "insert into tasks (project_id, title, intent, priority) select project_id, 'u{n}', 'i', 4 from tasks limit 1"
             ),
@@ -98,6 +101,6 @@ async fn patches_lead_from_each_answer_to_the_next() {
     // Who missed some gets a whole one, and patches from there.
     let caught = body(&mut slow).await;
     assert_eq!((&caught["revision"], &caught["data"]), (&json!(1), &data));
-    execute(url, "update tasks set title = 'z' where title = (select min(title) from tasks)").await;
+    execute(url, "update tasks set priority = 4 where title = 'many 19'").await;
     assert_eq!(body(&mut slow).await["revision"], 2);
 }

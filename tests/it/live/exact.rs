@@ -16,10 +16,10 @@ const LAST: Uuid = Uuid::from_u128(0xffff);
 
 /// Rows as they were and as they are, noted by a trigger of the test's own.
 const HISTORY: &str = "
-    create table history (seq bigserial, id uuid, was jsonb, is jsonb);
+    create table history (seq bigserial, id uuid, was jsonb, became jsonb);
     create function note() returns trigger language plpgsql as $$
     begin
-        insert into history (id, was, is) values (coalesce(new.id, old.id),
+        insert into history (id, was, became) values (coalesce(new.id, old.id),
             case when tg_op <> 'INSERT' then to_jsonb(old) end, case when tg_op <> 'DELETE' then to_jsonb(new) end);
         return null;
     end $$;
@@ -101,7 +101,7 @@ impl Wish {
 
     /// The operations of each row, from the history.
     async fn expected(&self, url: &str) -> BTreeMap<Uuid, Vec<String>> {
-        let rows = texts(url, "select id::text, was::text, is::text from history order by seq").await;
+        let rows = texts(url, "select id::text, was::text, became::text from history order by seq").await;
         let mut expected: BTreeMap<Uuid, Vec<String>> = BTreeMap::new();
         for row in rows {
             let [id, was, is] = <[Option<String>; 3]>::try_from(row).unwrap();

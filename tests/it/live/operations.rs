@@ -1,8 +1,11 @@
 //! What a change is to a stream: by the row as it was and as it is, the filter, and what the viewer may see.
 
-use super::*;
-use crate::harness::member;
+use evidence_gateway::model::graph;
+use evidence_gateway::model::watch::WATCHABLE;
 use uuid::Uuid;
+
+use super::*;
+use crate::harness::{column, member, sample_url};
 
 pub(super) const PROJECTS: [Uuid; 2] = [Uuid::from_u128(0xa1), Uuid::from_u128(0xa2)];
 const TASK: Uuid = Uuid::from_u128(0x71);
@@ -78,7 +81,7 @@ async fn each_change_is_what_it_is_to_the_viewer() {
         process.watch(document, filter, &both).await,
         process.watch(document, json!({}), &first).await,
     ];
-    let mut cursors = Vec::new();
+    let mut heard = Vec::new();
     for (statement, all, some, one) in STEPS {
         let statement = statement
             .replace("{t}", &format!("id = '{TASK}'"))
@@ -97,17 +100,36 @@ async fn each_change_is_what_it_is_to_the_viewer() {
                 "{n} {statement}"
             );
             if n == 0 {
-                cursors.push(event.cursor.unwrap());
+                let value = told(&event);
+                heard.push((event.cursor.unwrap(), value["operation"].clone(), value["at"].clone()));
             }
         }
     }
-    // Every cursor gives what followed it, in another process, too.
+    // Every cursor gives what followed it, in another process, too; where its sets end, a cursor may read otherwise.
     let other = Process::start(url, &[]).await;
-    for (n, cursor) in cursors.iter().enumerate() {
+    for (n, (cursor, ..)) in heard.iter().enumerate() {
         for process in [&process, &other] {
             let mut stream = process.watch(document, json!({"after": cursor}), &both).await;
-            for expected in &cursors[n + 1..] {
-                assert_eq!(next(&mut stream).await.cursor.unwrap(), *expected);
+            for (_, operation, at) in &heard[n + 1..] {
+                let event = told(&next(&mut stream).await);
+                assert_eq!((&event["operation"], &event["at"]), (operation, at));
+            }
+        }
+    }
+}
+
+/// What a filter may look at is what the triggers write, as it is and as it was.
+#[tokio::test]
+async fn what_can_be_watched_is_in_the_log() {
+    for watchable in &WATCHABLE {
+        let table = graph().table_of(watchable.entity).unwrap();
+        let query = format!("select prosrc from pg_proc where proname = 'log_{table}'");
+        let source = column(&sample_url(), &query).await.remove(0);
+        let ty = &graph().types[graph().type_by_name(watchable.entity).unwrap()];
+        for name in watchable.logged {
+            assert!(ty.column_by_sql(name).is_some(), "{table}.{name}");
+            for written in [format!("'{name}', r.{name}"), format!("'{name}', o.{name}")] {
+                assert!(source.contains(&written), "{table}: {written}");
             }
         }
     }
