@@ -5,6 +5,7 @@
 //! network has taken the one before. A stream that waits is read from the change log later.
 
 mod events;
+mod handshake;
 mod hub;
 mod message;
 mod places;
@@ -16,6 +17,6 @@ mod websocket;
 pub use places::Sockets;
 
 pub(super) use events::{get, once, post, stream_of};
+pub(super) use handshake::{upgrade, wants_upgrade};
 pub(super) use reserved::{STREAM_TOKEN, delete, put};
 pub(super) use ticket::ticket;
-pub(super) use websocket::{upgrade, wants_upgrade};

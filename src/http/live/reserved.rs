@@ -91,7 +91,10 @@ pub(in crate::http) async fn put(State(app): State<App>, request: Request) -> Re
     };
     let (reserved, limit) = (token.clone(), app.config.sockets.init_timeout());
     tokio::spawn(async move {
-        tokio::time::sleep(limit).await;
+        tokio::select! {
+            () = tokio::time::sleep(limit) => {}
+            () = app.sockets.turn() => {}
+        }
         // When it is open, it ends with its stream.
         let mut all = app.sockets.reservations().all();
         let late = all.get(&reserved).is_some_and(|reserved| reserved.closed.is_some());

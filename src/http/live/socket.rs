@@ -37,6 +37,14 @@ impl Close {
         Self { code, reason: Cow::Borrowed(reason) }
     }
 
+    /// The reason, if it is a text of ours and nothing of a client's stands in it.
+    const fn known(&self) -> Option<&'static str> {
+        match self.reason {
+            Cow::Borrowed(reason) if !reason.is_empty() => Some(reason),
+            _ => None,
+        }
+    }
+
     /// The process ends. Clients connect again when they read this code.
     pub(super) const RESTART: Self = Self::new(1012, "Service restart: connect again");
     /// The credential has expired or was revoked. Not 4401, which says that no connection was acknowledged and after
@@ -159,7 +167,7 @@ impl Drop for Tally {
             target: "socket",
             transport = self.transport,
             code = self.close.code,
-            reason = (!self.close.reason.is_empty()).then_some(&*self.close.reason),
+            reason = self.close.known(),
             ms = milliseconds(self.begun.elapsed()),
             viewer = self.viewer,
             received = self.received.load(Ordering::Relaxed),

@@ -1,20 +1,14 @@
-//! graphql-transport-ws: the handshake, the beginning, and then three things at once: reading messages, writing them,
+//! graphql-transport-ws after the handshake: the beginning, and then three things at once: reading messages, writing them,
 //! and watching over the connection. Whichever ends first ends the others.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use axum::body::{Body, Bytes};
-use axum::extract::Request;
-use axum::http::header::{
-    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
-};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::body::Bytes;
+use axum::http::HeaderMap;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +16,6 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Bytes};
@@ -30,22 +23,18 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Byt
 use super::hub::{Hub, Said, Unbegun, What};
 use super::message::{ACK, Credentials, Message, complete, error, next, pong};
 use super::places::Place;
-use super::socket::{Close, Socket, Tally, lasting, unbegun};
+use super::socket::{Close, Socket, Tally, unbegun};
 use crate::app::App;
-use crate::error::{Code, Error};
+use crate::error::Code;
 use crate::graphql::refusal;
-use crate::http::graphql;
-use crate::http::guard::is_ours;
 use crate::http::observe::describe;
-use crate::http::operation::{Sent, unknown};
+use crate::http::operation::Sent;
 use crate::http::server::Peer;
-use crate::http::viewer::{Pass, Presented, presented, presents};
+use crate::http::viewer::Pass;
 use crate::model::viewer::Viewer;
 
 /// What metrics and the log call it.
-const TRANSPORT: &str = "websocket";
-/// The subprotocol.
-const PROTOCOL: &str = "graphql-transport-ws";
+pub(super) const TRANSPORT: &str = "websocket";
 /// The protocol's own messages that wait to be written; while there are more nothing is read.
 const WAITING: usize = 16;
 /// Bytes that are read at once. Every socket has a buffer of this size.
@@ -55,111 +44,16 @@ const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
 
 type Wire = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Whether a request wants to become a WebSocket.
-pub(in crate::http) fn wants_upgrade(headers: &HeaderMap) -> bool {
-    let has = |name, word: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
-    };
-    has(UPGRADE, "websocket") && has(CONNECTION, "upgrade")
-}
-
 /// What a socket was opened with.
-struct Opening {
-    app: App,
-    headers: HeaderMap,
-    peer: Option<Peer>,
+pub(super) struct Opening {
+    pub(super) app: App,
+    pub(super) headers: HeaderMap,
+    pub(super) peer: Option<Peer>,
     /// Who it is, if the headers or a ticket say so.
-    known: Option<(Pass, Viewer)>,
-    place: Place,
+    pub(super) known: Option<(Pass, Viewer)>,
+    pub(super) place: Place,
     /// Whether the client wants the subprotocol that is spoken here.
-    understood: bool,
-}
-
-/// Answers a request for a WebSocket.
-pub(in crate::http) async fn upgrade(app: App, request: Request) -> Response {
-    let (parts, _) = request.into_parts();
-    let refuse = |status, error: Error| {
-        if let Some(limit) = error.limit() {
-            app.metrics.refused(limit);
-        }
-        graphql::refused(&parts.headers, status, error)
-    };
-    let wrong = |text| refuse(StatusCode::BAD_REQUEST, Error::new(Code::BadUserInput, text));
-    if !is_ours(&parts.headers, &app.config.cors_origins) {
-        let text = "pages of this origin may not open sockets here";
-        return refuse(StatusCode::FORBIDDEN, Error::new(Code::Forbidden, text));
-    }
-    if parts.headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let mut response = wrong("the version of the WebSocket protocol must be 13");
-        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
-        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        return response;
-    }
-    let mut extensions = parts.extensions.clone();
-    let (Some(key), Some(upgrade)) = (parts.headers.get(SEC_WEBSOCKET_KEY), extensions.remove::<OnUpgrade>())
-    else {
-        return wrong("this is no request for a WebSocket");
-    };
-    let known = match identify(&app, &parts.headers, parts.uri.query()).await {
-        Ok(known) => known,
-        Err(error) => {
-            let refused = unknown(error);
-            return refuse(refused.status, refused.refusal.error);
-        }
-    };
-    let mut place = match app.sockets.enter(TRANSPORT) {
-        Ok(place) => place,
-        Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, error),
-    };
-    if let Some(Err(error)) = known.as_ref().map(|(_, viewer)| place.name(viewer)) {
-        return refuse(StatusCode::TOO_MANY_REQUESTS, error);
-    }
-    let offered = parts.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    let offered: Vec<&str> = offered
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    let understood = offered.contains(&PROTOCOL);
-    // Clients break off without a word when nothing that they offered comes back, and would never read 4406.
-    let chosen = if understood { Some(PROTOCOL) } else { offered.first().copied() };
-    let chosen = chosen.and_then(|chosen| HeaderValue::from_str(chosen).ok());
-    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.extend(
-        HeaderValue::try_from(derive_accept_key(key.as_bytes())).map(|it| (SEC_WEBSOCKET_ACCEPT, it)),
-    );
-    headers.extend(chosen.map(|chosen| (SEC_WEBSOCKET_PROTOCOL, chosen)));
-    let peer = parts.extensions.get::<Peer>().copied();
-    let opening = Opening { headers: lasting(&parts.headers), app, peer, known, place, understood };
-    tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => Box::pin(opening.serve(upgraded)).await,
-            Err(error) => tracing::debug!(%error, "a connection broke before it became a WebSocket"),
-        }
-    });
-    *response.body_mut() = Body::empty();
-    response
-}
-
-/// Who it is, if the request says so.
-async fn identify(
-    app: &App,
-    headers: &HeaderMap,
-    query: Option<&str>,
-) -> Result<Option<(Pass, Viewer)>, Error> {
-    let ticket = super::ticket::of(query);
-    let pass = match (presents(headers), &ticket) {
-        (true, _) => app.access.pass(presented(headers))?,
-        (false, Some(ticket)) => app.access.pass(Some(Presented::Ticket(ticket)))?,
-        (false, None) if app.access.lets_everyone_in() => app.access.pass(None)?,
-        (false, None) => return Ok(None),
-    };
-    let viewer = app.access.holder(&pass).await?;
-    Ok(Some((pass, viewer)))
+    pub(super) understood: bool,
 }
 
 /// How a socket ended.
@@ -173,7 +67,8 @@ enum End {
 }
 
 impl Opening {
-    async fn serve(mut self, upgraded: Upgraded) {
+    /// Serves it to its end.
+    pub(super) async fn serve(mut self, upgraded: Upgraded) {
         let limit = usize::try_from(self.app.config.sockets.max_message_bytes).ok();
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
