@@ -14,7 +14,9 @@ use crate::http::body::{self, Unread};
 use crate::http::consistency::HEADER;
 use crate::http::live;
 use crate::http::observe::{RequestId, Served};
-use crate::http::operation::{Answers, Done, Refused, Sent, Transport, in_time, origin, perform, unknown};
+use crate::http::operation::{
+    Answers, Done, Incoming, Refused, Sent, Transport, in_time, origin, perform, unknown,
+};
 use crate::http::server::{Link, Peer};
 use crate::http::viewer::{Pass, Presented, presented};
 use crate::model::viewer::Viewer;
@@ -129,7 +131,8 @@ pub(super) async fn respond(
         let origin = || origin(headers, &call.id, call.peer);
         let answers = if wanted.many() { Answers::Many { resume: resume(headers) } } else { Answers::One };
         let transport = Transport { modern, answers };
-        let done = perform(app, headers, viewer.clone(), sent, transport, origin, &mut served).await?;
+        let incoming = Incoming { viewer: viewer.clone(), sent, transport };
+        let done = perform(app, headers, incoming, origin, &mut served).await?;
         Ok::<_, Refused>((done, pass, viewer))
     };
     let mut response = match run.await {

@@ -138,16 +138,22 @@ pub(super) enum Done {
     Stream(Stream),
 }
 
+/// A request whose sender is known.
+pub(super) struct Incoming {
+    pub(super) viewer: Viewer,
+    pub(super) sent: Sent,
+    pub(super) transport: Transport,
+}
+
 /// Executes, or finds out that it need not. What came before in the same bytes is not even read.
 pub(super) async fn perform(
     app: &App,
     headers: &HeaderMap,
-    viewer: Viewer,
-    sent: Sent,
-    transport: Transport,
+    incoming: Incoming,
     origin: impl FnOnce() -> Origin,
     served: &mut Served,
 ) -> Result<Done, Refused> {
+    let Incoming { viewer, sent, transport } = incoming;
     // The same bytes may ask for one answer here and for a stream there.
     let many = matches!(transport.answers, Answers::Many { .. });
     let ask = Ask::new(app, headers, &viewer, sent.method(), sent.bytes(), many);

@@ -91,8 +91,11 @@ async function follow(start) {
     error: () => setTimeout(begin, 50),
     complete: () => {},
   };
+  let over = false;
   async function begin() {
-    stop = await start(variables, sink);
+    if (!over) {
+      stop = await start(variables, sink);
+    }
   }
   // Where to begin is known before anything changes.
   const first = await new Promise((resolve, reject) => {
@@ -123,6 +126,7 @@ async function follow(start) {
     assert.equal(cursors.length, CHANGES);
     assert.equal(new Set(cursors).size, CHANGES);
   } finally {
+    over = true;
     clearTimeout(late);
     stop();
   }

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::error::{Code, Error};
 use crate::graphql::refusal;
 use crate::http::observe::{HUNG_UP, Line, RequestId, Served, describe, milliseconds};
-use crate::http::operation::{Answers, Done, Sent, Transport, origin, perform};
+use crate::http::operation::{Answers, Done, Incoming, Sent, Transport, origin, perform};
 use crate::http::server::Peer;
 use crate::http::viewer::Pass;
 use crate::live::Stream;
@@ -251,10 +251,11 @@ impl Asked {
     async fn run(self, mut record: Record, voice: Voice, refuse: Option<oneshot::Sender<Begun>>) {
         let Self { app, headers, peer, viewer, sent, resume } = self;
         let transport = Transport { modern: true, answers: Answers::Many { resume } };
+        let incoming = Incoming { viewer, sent, transport };
         let origin = || origin(&headers, &record.id, peer);
         // What the socket was opened with says nothing of how one of its operations is to be answered.
         let none = HeaderMap::new();
-        let done = perform(&app, &none, viewer, sent, transport, origin, &mut record.served).await;
+        let done = perform(&app, &none, incoming, origin, &mut record.served).await;
         let done = match done {
             Ok(done) => done,
             Err(refused) => {

@@ -20,7 +20,7 @@ use crate::model::viewer::{Grant, Holder, MAX_PROJECTS, Role};
 pub struct Read {
     /// What it says.
     pub grant: Grant,
-    /// Its `exp`, in seconds since 1970. It is taken a little longer: see [`has_expired`].
+    /// Its `exp`, in seconds since 1970. It counts a little longer, clocks being as they are.
     pub expires_s: f64,
 }
 

@@ -37,23 +37,15 @@ enum Place {
     Query(String),
 }
 
-#[tokio::test]
-async fn there_are_many_ways_to_say_who_it_is() {
-    let database = Database::sample().await;
-    let gateway = gateway(&database.url).await;
-    let agent = id_of(&database.url, "agents", "reviewer").await.to_string();
-    let key = keys::create(&database.url, &["--role", "agent", "--agent", &agent]);
-    let token = token(&member(None, &[]));
-    let (bearer, other) = (format!("Bearer {token}"), format!("Bearer {key}"));
-    let tickets = [ticket(&gateway, &token).await.unwrap(), ticket(&gateway, &key).await.unwrap()];
-    assert!(tickets.iter().all(|ticket| ticket.starts_with("egt_")));
-    assert_eq!((ticket(&gateway, "nobody").await, ticket(&gateway, &tickets[0]).await), (Err(401), Err(401)));
-    let lie = "Bearer egk_00000000_0000000000000000000000000000000000000000000";
+/// Ways to say who it is, and the role or the code that comes of each.
+fn ways(token: &str, key: &str, tickets: &[String; 2]) -> Vec<(Vec<Place>, Result<&'static str, u16>)> {
     use Place::{Header, Payload, Query};
-    for (places, expected) in [
+    let (bearer, other) = (format!("Bearer {token}"), format!("Bearer {key}"));
+    let lie = "Bearer egk_00000000_0000000000000000000000000000000000000000000";
+    vec![
         (vec![Header("authorization", bearer.clone())], Ok("VIEWER")),
         (vec![Header("authorization", other.clone())], Ok("AGENT")),
-        (vec![Header("x-api-key", key.clone())], Ok("AGENT")),
+        (vec![Header("x-api-key", key.to_owned())], Ok("AGENT")),
         (vec![Payload(json!({"authorization": bearer}))], Ok("VIEWER")),
         (vec![Payload(json!({"Authorization": other, "more": [1]}))], Ok("AGENT")),
         (vec![Payload(json!({"x-api-key": key}))], Ok("AGENT")),
@@ -73,16 +65,29 @@ async fn there_are_many_ways_to_say_who_it_is() {
             vec![Header("authorization", "Bearer nobody".to_owned()), Payload(json!({"apiKey": key}))],
             Err(401),
         ),
-        (vec![Header("authorization", bearer.clone()), Header("x-api-key", key.clone())], Err(401)),
+        (vec![Header("authorization", bearer.clone()), Header("x-api-key", key.to_owned())], Err(401)),
         (vec![Query("egt_x.y".to_owned())], Err(401)),
-        (vec![Query(token.clone())], Err(401)),
-    ] {
+        (vec![Query(token.to_owned())], Err(401)),
+    ]
+}
+
+#[tokio::test]
+async fn there_are_many_ways_to_say_who_it_is() {
+    let database = Database::sample().await;
+    let gateway = gateway(&database.url).await;
+    let agent = id_of(&database.url, "agents", "reviewer").await.to_string();
+    let key = keys::create(&database.url, &["--role", "agent", "--agent", &agent]);
+    let token = token(&member(None, &[]));
+    let tickets = [ticket(&gateway, &token).await.unwrap(), ticket(&gateway, &key).await.unwrap()];
+    assert!(tickets.iter().all(|ticket| ticket.starts_with("egt_")));
+    assert_eq!((ticket(&gateway, "nobody").await, ticket(&gateway, &tickets[0]).await), (Err(401), Err(401)));
+    for (places, expected) in ways(&token, &key, &tickets) {
         let (mut path, mut headers, mut payload) = ("/graphql".to_owned(), Vec::new(), Value::Null);
         for place in places {
             match place {
-                Header(name, value) => headers.push((name, value)),
-                Payload(value) => payload = value,
-                Query(ticket) => path.push_str(&format!("?ticket={ticket}")),
+                Place::Header(name, value) => headers.push((name, value)),
+                Place::Payload(value) => payload = value,
+                Place::Query(ticket) => path.push_str(&format!("?ticket={ticket}")),
             }
         }
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();

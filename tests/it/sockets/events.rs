@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use evidence_gateway::http::viewer::Access;
+use evidence_gateway::model::viewer::Viewer;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{PATIENCE, metric, until};
-use crate::harness::{Database, Gateway, column, execute, member, sample_url, secret};
+use crate::harness::{Database, Gateway, column, execute, member, sample_url, secret, token};
 
 const COUNT: &str = "{ agents { totalCount } }";
 const CHANGES: &str = "subscription ($after: String) { taskChanged(after: $after) { cursor id } }";
@@ -202,45 +203,69 @@ async fn a_stream_goes_on_after_the_last_event_that_was_seen() {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_stream_can_serve_many_operations() {
-    let database = Database::sample().await;
-    let settings = ["--max-socket-operations", "3", "--socket-init-ms", "600"];
-    let gateway = Gateway::start(&database.url, &settings, Access::Tokens(secret())).await;
-    let url = format!("{}/graphql/stream", gateway.url);
-    let (one, another) = (
-        crate::harness::token(&member(None, &[])),
-        crate::harness::token(&evidence_gateway::model::viewer::Viewer::admin()),
-    );
-    assert_eq!(gateway.client.put(&url).send().await.unwrap().status(), 401);
-    let reserved = gateway.client.put(&url).bearer_auth(&another).send().await.unwrap();
-    assert_eq!(
-        (reserved.status().as_u16(), &reserved.headers()["content-type"]),
-        (201, &"text/plain; charset=utf-8".parse().unwrap())
-    );
-    let token = reserved.text().await.unwrap();
-    let execute_as = async |bearer: &str, token: &str, query: &str, id: &str| {
-        let body = json!({"query": query, "extensions": {"operationId": id}});
-        let request =
-            gateway.client.post(&url).bearer_auth(bearer).header("x-graphql-event-stream-token", token);
-        request.json(&body).send().await.unwrap()
-    };
-    let post = async |query: &str, id: &str| execute_as(&another, &token, query, id).await;
-    // Before it is open, as well.
-    assert_eq!(post(CHANGES, "s").await.status(), 202);
-    let open = |token: &str| gateway.client.get(&url).query(&[("token", token)]);
-    let mut events = Events::of(open(&token)).await;
-    let twice = open(&token).header("accept", "text/event-stream").send().await.unwrap();
-    assert_eq!(error_of(twice).await, (409, "CONFLICT".to_owned()));
-    let unknown = open("unknown").header("accept", "text/event-stream").send().await.unwrap();
-    assert_eq!(error_of(unknown).await, (404, "NOT_FOUND".to_owned()));
+/// A stream that is reserved.
+struct Single {
+    gateway: Gateway,
+    bearer: String,
+    token: String,
+}
 
-    assert_eq!(post(COUNT, "q").await.status(), 202);
+impl Single {
+    async fn reserve(database_url: &str) -> Self {
+        let settings = ["--max-socket-operations", "3", "--socket-init-ms", "600"];
+        let gateway = Gateway::start(database_url, &settings, Access::Tokens(secret())).await;
+        let mut single = Self { gateway, bearer: token(&Viewer::admin()), token: String::new() };
+        assert_eq!(single.gateway.client.put(single.url()).send().await.unwrap().status(), 401);
+        single.token = single.put().await;
+        single
+    }
+
+    fn url(&self) -> String {
+        format!("{}/graphql/stream", self.gateway.url)
+    }
+
+    async fn put(&self) -> String {
+        let response = self.gateway.client.put(self.url()).bearer_auth(&self.bearer).send().await.unwrap();
+        assert_eq!(response.status(), 201);
+        assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+        response.text().await.unwrap()
+    }
+
+    fn open(&self, token: &str) -> RequestBuilder {
+        self.gateway.client.get(self.url()).query(&[("token", token)])
+    }
+
+    async fn refused(&self, token: &str) -> (u16, String) {
+        error_of(self.open(token).header("accept", "text/event-stream").send().await.unwrap()).await
+    }
+
+    async fn post_as(&self, bearer: &str, query: &str, id: &str) -> Response {
+        let body = json!({"query": query, "extensions": {"operationId": id}});
+        let request = self.gateway.client.post(self.url()).bearer_auth(bearer);
+        request.header("x-graphql-event-stream-token", &self.token).json(&body).send().await.unwrap()
+    }
+
+    async fn post(&self, query: &str, id: &str) -> Response {
+        self.post_as(&self.bearer, query, id).await
+    }
+
+    async fn delete(&self, token: &str, id: &str) -> u16 {
+        let request = self.gateway.client.delete(self.url()).bearer_auth(&self.bearer);
+        let request = request.header("x-graphql-event-stream-token", token).query(&[("operationId", id)]);
+        request.send().await.unwrap().status().as_u16()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_stream_serves_many_operations() {
+    let single = Single::reserve(&sample_url()).await;
+    // Before it is open, as well.
+    assert_eq!(single.post(CHANGES, "s").await.status(), 202);
+    let mut events = Events::of(single.open(&single.token)).await;
+    assert_eq!(single.post(COUNT, "q").await.status(), 202);
     let event = events.event().await;
-    assert_eq!(
-        (event.name.as_str(), event.json()),
-        ("next", json!({"id": "q", "payload": {"data": {"agents": {"totalCount": 10}}}}))
-    );
+    let result = json!({"id": "q", "payload": {"data": {"agents": {"totalCount": 10}}}});
+    assert_eq!((event.name.as_str(), event.json()), ("next", result));
     let event = events.event().await;
     assert_eq!((event.name.as_str(), event.json()), ("complete", json!({"id": "q"})));
     // What is wrong with a request is its own answer.
@@ -251,43 +276,51 @@ async fn one_stream_can_serve_many_operations() {
         (COUNT, "", (400, "BAD_USER_INPUT")),
         (CHANGES, "s", (409, "CONFLICT")),
     ] {
-        let (status, code) = error_of(post(query, id).await).await;
+        let (status, code) = error_of(single.post(query, id).await).await;
         assert_eq!((status, code.as_str()), expected, "{query}");
     }
-    let stolen = execute_as(&one, &token, COUNT, "x").await;
-    assert_eq!(error_of(stolen).await, (404, "NOT_FOUND".to_owned()));
+    assert_eq!(single.refused(&single.token).await, (409, "CONFLICT".to_owned()));
+    assert_eq!(single.refused("unknown").await, (404, "NOT_FOUND".to_owned()));
+    let thief = token(&member(None, &[]));
+    assert_eq!(error_of(single.post_as(&thief, COUNT, "x").await).await, (404, "NOT_FOUND".to_owned()));
     for id in ["s2", "s3"] {
-        assert_eq!(post(CHANGES, id).await.status(), 202);
+        assert_eq!(single.post(CHANGES, id).await.status(), 202);
     }
-    assert_eq!(error_of(post(CHANGES, "s4").await).await, (429, "RATE_LIMITED".to_owned()));
+    assert_eq!(error_of(single.post(CHANGES, "s4").await).await, (429, "RATE_LIMITED".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_of_one_stream_end_one_by_one() {
+    let database = Database::sample().await;
+    let single = Single::reserve(&database.url).await;
+    let mut events = Events::of(single.open(&single.token)).await;
+    for id in ["s", "s2", "s3"] {
+        assert_eq!(single.post(CHANGES, id).await.status(), 202);
+    }
     let task = column(&database.url, "select min(id::text) from tasks").await.remove(0);
-    execute(&database.url, &format!("update tasks set title = 'x' where id = '{task}'")).await;
-    let mut told = Vec::new();
-    for _ in 0..3 {
-        let event = events.event().await.json();
-        assert_eq!(event["payload"]["data"]["taskChanged"]["id"], json!(task));
-        told.push(event["id"].as_str().unwrap().to_owned());
-    }
-    told.sort();
-    assert_eq!(told, ["s", "s2", "s3"]);
-    let delete = async |token: &str, id: &str| {
-        let request =
-            gateway.client.delete(&url).bearer_auth(&another).header("x-graphql-event-stream-token", token);
-        request.query(&[("operationId", id)]).send().await.unwrap().status().as_u16()
+    let told = async |events: &mut Events, count: usize| {
+        execute(&database.url, &format!("update tasks set title = title || '.' where id = '{task}'")).await;
+        let mut ids = Vec::new();
+        for _ in 0..count {
+            let event = events.event().await.json();
+            assert_eq!(event["payload"]["data"]["taskChanged"]["id"], json!(task));
+            ids.push(event["id"].as_str().unwrap().to_owned());
+        }
+        ids.sort();
+        ids
     };
-    assert_eq!((delete(&token, "s2").await, delete(&token, "never").await), (200, 200));
-    assert_eq!((delete(&token, "").await, delete("unknown", "s").await), (400, 404));
-    execute(&database.url, &format!("update tasks set title = 'y' where id = '{task}'")).await;
-    let mut told = vec![events.event().await.json()["id"].clone(), events.event().await.json()["id"].clone()];
-    told.sort_by_key(Value::to_string);
-    assert_eq!(told, ["s", "s3"]);
+    assert_eq!(told(&mut events, 3).await, ["s", "s2", "s3"]);
+    let token = &single.token;
+    assert_eq!((single.delete(token, "s2").await, single.delete(token, "never").await), (200, 200));
+    assert_eq!((single.delete(token, "").await, single.delete("unknown", "s").await), (400, 404));
+    assert_eq!(told(&mut events, 2).await, ["s", "s3"]);
     // With the stream goes its reservation; and one that nobody opens goes by itself.
     drop(events);
-    until("it is gone", async || post(COUNT, "q").await.status() == 404).await;
-    let late = gateway.client.put(&url).bearer_auth(&another).send().await.unwrap().text().await.unwrap();
+    until("it is gone", async || single.post(COUNT, "q").await.status() == 404).await;
+    let late = single.put().await;
     tokio::time::sleep(std::time::Duration::from_millis(900)).await;
-    assert_eq!(open(&late).header("accept", "text/event-stream").send().await.unwrap().status(), 404);
-    assert_eq!(metric(&gateway, "sockets_open{transport=\"events\"}").await, Some(0.0));
+    assert_eq!(single.refused(&late).await, (404, "NOT_FOUND".to_owned()));
+    assert_eq!(metric(&single.gateway, "sockets_open{transport=\"events\"}").await, Some(0.0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

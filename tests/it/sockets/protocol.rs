@@ -14,74 +14,87 @@ const INIT: &str = r#"{"type":"connection_init"}"#;
 const ACK: &str = r#"{"type":"connection_ack"}"#;
 const COUNT: &str = "{ agents { totalCount } }";
 
-/// What is sent, and what comes back: messages, and the code with which it ends.
+const ASK: &str = r#"{"type":"subscribe","id":"1","payload":{"query":"{ agents { totalCount } }"}}"#;
+const ASK_AT_LENGTH: &str = r#"{"type":"subscribe","id":"1","payload":{"query":"{ agents { totalCount } }","operationName":null,"variables":null,"extensions":null}}"#;
+const NEXT: &str = r#"{"type":"next","id":"1","payload":{"data":{"agents":{"totalCount":10}}}}"#;
+const COMPLETE: &str = r#"{"type":"complete","id":"1"}"#;
+
+/// What is sent, what comes back, and the code with which it ends, if it does.
+type Case = (&'static [&'static str], &'static [&'static str], Option<u16>);
+
+const CASES: &[Case] = &[
+    // The beginning.
+    (&[INIT], &[ACK], None),
+    (&[r#"{"type":"connection_init","payload":{}}"#], &[ACK], None),
+    (&[r#"{"type":"connection_init","payload":null}"#], &[ACK], None),
+    (&[r#" {"payload":{"a":[1,{}]},"id":"9","more":1,"type":"connection_init"} "#], &[ACK], None),
+    (&[r#"{"type":"connection_init","payload":[]}"#], &[], Some(4400)),
+    (&[r#"{"type":"connection_init","payload":"x"}"#], &[], Some(4400)),
+    (&[INIT, INIT], &[ACK], Some(4429)),
+    (&[ASK], &[], Some(4401)),
+    (&[r#"{"type":"complete","id":"1"}"#, INIT], &[ACK], None),
+    // Signs of life, at any time.
+    (&[r#"{"type":"ping"}"#, INIT], &[r#"{"type":"pong"}"#, ACK], None),
+    (&[r#"{"type":"ping","payload":{"a":[1]}}"#], &[r#"{"type":"pong","payload":{"a":[1]}}"#], None),
+    (&[r#"{"type":"ping","payload":null}"#], &[r#"{"type":"pong"}"#], None),
+    (&[r#"{"type":"ping","payload":1}"#], &[], Some(4400)),
+    (&[r#"{"type":"pong"}"#, r#"{"type":"pong","payload":{}}"#, INIT], &[ACK], None),
+    (&[r#"{"type":"pong","payload":[]}"#], &[], Some(4400)),
+    // Operations.
+    (&[INIT, ASK], &[ACK, NEXT, COMPLETE], None),
+    (&[INIT, ASK_AT_LENGTH], &[ACK, NEXT, COMPLETE], None),
+    (&[INIT, r#"{"type":"complete","id":"never begun"}"#, ASK], &[ACK, NEXT, COMPLETE], None),
+    // What is no message.
+    (&[""], &[], Some(4400)),
+    (&["hello"], &[], Some(4400)),
+    (&["null"], &[], Some(4400)),
+    (&["[]"], &[], Some(4400)),
+    (&[r#"["connection_init",null,null]"#], &[], Some(4400)),
+    (&["{}"], &[], Some(4400)),
+    (&[r#"{"type":""}"#], &[], Some(4400)),
+    (&[r#"{"type":1}"#], &[], Some(4400)),
+    (&[r#"{"type":"connection_init""#], &[], Some(4400)),
+    (&[r#"{"type":"connection_init"}{}"#], &[], Some(4400)),
+    (&[r#"{"type":"connection_init","type":"ping"}"#], &[], Some(4400)),
+    (&[r#"{"type":"start","id":"1","payload":{"query":"{a}"}}"#], &[], Some(4400)),
+    // What only a server says.
+    (&[INIT, ACK], &[ACK], Some(4400)),
+    (&[INIT, NEXT], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"error","id":"1","payload":[]}"#], &[ACK], Some(4400)),
+    // What an operation must have.
+    (&[INIT, r#"{"type":"subscribe"}"#], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"subscribe","id":"1"}"#], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"subscribe","payload":{"query":"{a}"}}"#], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"subscribe","id":"","payload":{"query":"{a}"}}"#], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"subscribe","id":1,"payload":{"query":"{a}"}}"#], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"subscribe","id":"1","payload":[]}"#], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"subscribe","id":"1","payload":{}}"#], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"subscribe","id":"1","payload":{"query":1}}"#], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"subscribe","id":"1","payload":{"query":null}}"#], &[ACK], Some(4400)),
+    (
+        &[INIT, r#"{"type":"subscribe","id":"1","payload":{"query":"{a}","variables":[]}}"#],
+        &[ACK],
+        Some(4400),
+    ),
+    (
+        &[INIT, r#"{"type":"subscribe","id":"1","payload":{"query":"{a}","operationName":1}}"#],
+        &[ACK],
+        Some(4400),
+    ),
+    (
+        &[INIT, r#"{"type":"subscribe","id":"1","payload":{"query":"{a}","extensions":"x"}}"#],
+        &[ACK],
+        Some(4400),
+    ),
+    (&[INIT, r#"{"type":"complete"}"#], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"complete","id":""}"#], &[ACK], Some(4400)),
+    (&[INIT, r#"{"type":"complete","id":1}"#], &[ACK], Some(4400)),
+];
+
 #[tokio::test]
 async fn every_message_is_answered_as_the_protocol_says() {
     let gateway = Gateway::open(&sample_url()).await;
-    let query =
-        |id: &str, payload: Value| json!({"type": "subscribe", "id": id, "payload": payload}).to_string();
-    let count = query("1", json!({"query": COUNT}));
-    let long =
-        query("1", json!({"query": COUNT, "operationName": null, "variables": null, "extensions": null}));
-    let next = r#"{"type":"next","id":"1","payload":{"data":{"agents":{"totalCount":10}}}}"#;
-    let complete = r#"{"type":"complete","id":"1"}"#;
-    let cases: &[(&[&str], &[&str], Option<u16>)] = &[
-        // The beginning.
-        (&[INIT], &[ACK], None),
-        (&[r#"{"type":"connection_init","payload":{}}"#], &[ACK], None),
-        (&[r#"{"type":"connection_init","payload":null}"#], &[ACK], None),
-        (&[r#" {"payload":{"a":[1,{}]},"id":"9","more":1,"type":"connection_init"} "#], &[ACK], None),
-        (&[r#"{"type":"connection_init","payload":[]}"#], &[], Some(4400)),
-        (&[r#"{"type":"connection_init","payload":"x"}"#], &[], Some(4400)),
-        (&[INIT, INIT], &[ACK], Some(4429)),
-        (&[&count], &[], Some(4401)),
-        (&[r#"{"type":"complete","id":"1"}"#, INIT], &[ACK], None),
-        // Signs of life, at any time.
-        (&[r#"{"type":"ping"}"#, INIT], &[r#"{"type":"pong"}"#, ACK], None),
-        (&[r#"{"type":"ping","payload":{"a":[1]}}"#], &[r#"{"type":"pong","payload":{"a":[1]}}"#], None),
-        (&[r#"{"type":"ping","payload":null}"#], &[r#"{"type":"pong"}"#], None),
-        (&[r#"{"type":"ping","payload":1}"#], &[], Some(4400)),
-        (&[r#"{"type":"pong"}"#, r#"{"type":"pong","payload":{}}"#, INIT], &[ACK], None),
-        (&[r#"{"type":"pong","payload":[]}"#], &[], Some(4400)),
-        // Operations.
-        (&[INIT, &count], &[ACK, next, complete], None),
-        (&[INIT, &long], &[ACK, next, complete], None),
-        (&[INIT, r#"{"type":"complete","id":"never begun"}"#, &count], &[ACK, next, complete], None),
-        // What is no message.
-        (&[""], &[], Some(4400)),
-        (&["hello"], &[], Some(4400)),
-        (&["null"], &[], Some(4400)),
-        (&["[]"], &[], Some(4400)),
-        (&[r#"["connection_init",null,null]"#], &[], Some(4400)),
-        (&["{}"], &[], Some(4400)),
-        (&[r#"{"type":""}"#], &[], Some(4400)),
-        (&[r#"{"type":1}"#], &[], Some(4400)),
-        (&[r#"{"type":"connection_init""#], &[], Some(4400)),
-        (&[r#"{"type":"connection_init"}{}"#], &[], Some(4400)),
-        (&[r#"{"type":"connection_init","type":"ping"}"#], &[], Some(4400)),
-        (&[r#"{"type":"start","id":"1","payload":{"query":"{a}"}}"#], &[], Some(4400)),
-        // What only a server says.
-        (&[INIT, ACK], &[ACK], Some(4400)),
-        (&[INIT, next], &[ACK], Some(4400)),
-        (&[INIT, r#"{"type":"error","id":"1","payload":[]}"#], &[ACK], Some(4400)),
-        // What an operation must have.
-        (&[INIT, r#"{"type":"subscribe"}"#], &[ACK], Some(4400)),
-        (&[INIT, r#"{"type":"subscribe","id":"1"}"#], &[ACK], Some(4400)),
-        (&[INIT, r#"{"type":"subscribe","payload":{"query":"{a}"}}"#], &[ACK], Some(4400)),
-        (&[INIT, r#"{"type":"subscribe","id":"","payload":{"query":"{a}"}}"#], &[ACK], Some(4400)),
-        (&[INIT, r#"{"type":"subscribe","id":1,"payload":{"query":"{a}"}}"#], &[ACK], Some(4400)),
-        (&[INIT, r#"{"type":"subscribe","id":"1","payload":[]}"#], &[ACK], Some(4400)),
-        (&[INIT, r#"{"type":"subscribe","id":"1","payload":{}}"#], &[ACK], Some(4400)),
-        (&[INIT, &query("1", json!({"query": 1}))], &[ACK], Some(4400)),
-        (&[INIT, &query("1", json!({"query": null}))], &[ACK], Some(4400)),
-        (&[INIT, &query("1", json!({"query": COUNT, "variables": []}))], &[ACK], Some(4400)),
-        (&[INIT, &query("1", json!({"query": COUNT, "operationName": 1}))], &[ACK], Some(4400)),
-        (&[INIT, &query("1", json!({"query": COUNT, "extensions": "x"}))], &[ACK], Some(4400)),
-        (&[INIT, r#"{"type":"complete"}"#], &[ACK], Some(4400)),
-        (&[INIT, r#"{"type":"complete","id":""}"#], &[ACK], Some(4400)),
-        (&[INIT, r#"{"type":"complete","id":1}"#], &[ACK], Some(4400)),
-    ];
-    for (said, heard, code) in cases {
+    for (said, heard, code) in CASES {
         let mut client = Client::open(&gateway.url).await;
         for text in *said {
             client.text(text).await;
@@ -104,7 +117,7 @@ async fn every_message_is_answered_as_the_protocol_says() {
             }
         }
     }
-    let by_client = cases.iter().filter(|(.., code)| code.is_none()).count();
+    let by_client = CASES.iter().filter(|(.., code)| code.is_none()).count();
     let closes = |code: u16| format!("socket_closes_total{{code=\"{code}\",transport=\"websocket\"}}");
     until("all are counted", async || {
         metric(&gateway, &closes(1005)).await == Some(by_client as f64)
@@ -112,10 +125,10 @@ async fn every_message_is_answered_as_the_protocol_says() {
     })
     .await;
     for code in [4400, 4401, 4429] {
-        let expected = cases.iter().filter(|(.., ended)| *ended == Some(code)).count();
+        let expected = CASES.iter().filter(|(.., ended)| *ended == Some(code)).count();
         assert_eq!(metric(&gateway, &closes(code)).await, Some(expected as f64), "{code}");
     }
-    let sent = cases.iter().map(|(_, heard, _)| heard.len()).sum::<usize>() + by_client;
+    let sent = CASES.iter().map(|(_, heard, _)| heard.len()).sum::<usize>() + by_client;
     let line = "socket_messages_total{direction=\"out\",transport=\"websocket\"}";
     assert_eq!(metric(&gateway, line).await, Some(sent as f64));
     assert!(metric(&gateway, &line.replace("out", "in")).await.unwrap() >= sent as f64);
