@@ -65,7 +65,7 @@ fn ways(token: &str, key: &str, tickets: &[String; 2]) -> Vec<(Vec<Place>, Resul
             vec![Header("authorization", "Bearer nobody".to_owned()), Payload(json!({"apiKey": key}))],
             Err(401),
         ),
-        (vec![Header("authorization", bearer.clone()), Header("x-api-key", key.to_owned())], Err(401)),
+        (vec![Header("authorization", bearer), Header("x-api-key", key.to_owned())], Err(401)),
         (vec![Query("egt_x.y".to_owned())], Err(401)),
         (vec![Query(token.to_owned())], Err(401)),
     ]
