@@ -269,6 +269,9 @@ impl Planner<'_> {
                 chosen.push(one);
             }
         }
+        if chosen.is_empty() {
+            return Err(Error::bad_input("entities", "is empty"));
+        }
         Ok(chosen)
     }
 

@@ -48,6 +48,11 @@ impl Happened {
         Self { what, place, brings_text: false, version: None }
     }
 
+    /// The place after it.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// When it was done.
     pub(super) fn time(&self) -> DateTime<Utc> {
         self.what.at

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::cache::key::Key;
 use crate::changes::follower::Follower;
 use crate::changes::tail::{Reached, Tail};
+use crate::error::Error;
 use crate::graphql::subscription::Watch;
 use crate::live::events::{Frame, Happened, Teller, Told, coalesced, frames};
 use crate::live::silence::Deadlines;
@@ -58,6 +59,8 @@ struct Passed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
+        // Nobody is left to be told.
+        self.shared.over.store(true, Ordering::Release);
         self.running.abort();
         self.live.forget(&self.key);
         self.live.counts().feeds.dec();
@@ -159,8 +162,22 @@ struct Gathered {
     passed: Option<Passed>,
 }
 
+/// Tells the readers that nothing comes any more, however the task ends.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.0.over.swap(true, Ordering::AcqRel) {
+            let place = Place::after(self.0.reached.borrow().snapshot.clone());
+            let error = Error::internal("a feed of events has ended");
+            self.0.announce(vec![Told { event: Event::fatal(error), place }]);
+        }
+    }
+}
+
 /// Follows the tail and tells, until it is dropped or the log does not reach back to where it is.
 async fn follow(shared: Arc<Shared>, mut follower: Follower) {
+    let _ending = Ending(shared.clone());
     let teller = &shared.teller;
     let pause = teller.watch.coalesce;
     let mut gathered = Gathered::default();

@@ -20,6 +20,8 @@ use crate::telemetry::Counted;
 
 /// After a failure of the store.
 const RETRY: Duration = Duration::from_millis(200);
+/// Events that are made at once for a reader of the log, who may then not come for them.
+const AHEAD: usize = 64;
 /// For so long a place that nobody here has seen is waited for before the log is asked whether it is known at all.
 const STRANGE: Duration = Duration::from_secs(2);
 
@@ -146,6 +148,10 @@ impl Subscriber {
 
     /// Reads the log up to where the feed is, and joins it there.
     async fn catch_up(&mut self) -> Result<()> {
+        if self.feed.is_over() {
+            let text = "the stream was interrupted; resume it at its last cursor";
+            return Err(Error::new(Code::Unavailable, text));
+        }
         if self.behind.is_none() {
             self.behind = Some(self.feed.counts().behind());
         }
@@ -166,9 +172,13 @@ impl Subscriber {
             join = Some((frames, reached));
         }
         let until = join.as_ref().map(|(_, until)| until);
-        let (batch, place) = self.ask(until, PAGE).await?;
+        let (batch, mut place) = self.ask(until, PAGE).await?;
         let teller = &self.feed.shared.teller;
         let mut happened = teller.happened(&batch).await;
+        if happened.len() > AHEAD {
+            happened.truncate(AHEAD);
+            place = happened.last().map_or(place, |last| last.place().clone());
+        }
         if teller.watch.coalesce.is_some() {
             happened = coalesced(happened);
         }

@@ -23,6 +23,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("subscription { taskChanged(after: \"x\") { id } }", "after"),
     ("subscription { taskChanged(coalesceMs: 5) { id } }", "coalesceMs"),
     ("subscription { taskChanged { id } agentChanged { id } }", ""),
+    ("subscription { changes(entities: []) { id } }", "entities"),
+    ("subscription { agentChanged(silentAfterMs: 1) { id } }", "silentAfterMs"),
     ("subscription { __typename }", ""),
     ("subscription { taskChanged { nothing } }", ""),
     ("subscription { nothing { id } }", ""),

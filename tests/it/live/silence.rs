@@ -4,7 +4,8 @@ use super::*;
 
 fn agent(name: &str, seconds: u32) -> String {
     format!(
-        "insert into agents (name, type, last_heartbeat_at) values ('{name}', 'worker', now() - interval '{seconds} s')"
+        "insert into agents (name, type, agent_version, status, last_heartbeat_at)
+         values ('{name}', 'worker', '1', 'active', now() - interval '{seconds} s')"
     )
 }
 
@@ -12,10 +13,10 @@ fn agent(name: &str, seconds: u32) -> String {
 async fn who_falls_silent_is_told_of() {
     let database = Database::empty().await;
     let url = &database.url;
-    let process = Process::start(url, &[]).await;
     execute(url, &agent("late", 60)).await;
     execute(url, &agent("away", 60)).await;
     execute(url, "update agents set status = 'maintenance' where name = 'away'").await;
+    let process = Process::start(url, &[]).await;
     let document = "subscription($filter: AgentFilter, $after: String) {
         agentChanged(silentAfterMs: 3000, filter: $filter, after: $after) { cursor operation at node { name } changedFields }
     }";
