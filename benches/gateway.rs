@@ -16,8 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+#[path = "gateway/zipf.rs"]
+mod zipf;
+
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Router, extract::State, response::IntoResponse};
 use clap::Parser;
 use evidence_gateway::app::App;
@@ -36,6 +40,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const DATA: &str = "tasks=20000,evidence=5";
 const ROUNDS: usize = 9;
+/// Of the comparisons of cached answers, of which there are ten.
+const CACHED_ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(1_500);
 /// Clients at once; both sides have as many connections to PostgreSQL.
 const CLIENTS: usize = 8;
@@ -82,8 +88,17 @@ async fn main() {
     migrate(&url).await.unwrap();
     let clients = CLIENTS.to_string();
     let settings = ["bench", "--embedder", "off", "--log", "warn", "--pool-size", &clients];
-    let config = Settings::parse_from(settings).config;
+    let settings = |more: &[&'static str]| {
+        Settings::parse_from(settings.iter().copied().chain(more.iter().copied())).config
+    };
+    let config = settings(&["--cache-bytes", "0"]);
     fill(&config, &url).await;
+    if std::env::args().any(|argument| argument == "cached") {
+        cached(settings(&[]), settings(&["--cache-bytes", "1024"]), &url, dir.path()).await;
+        zipf::compare(settings(&[]), &url).await;
+        postgres.stop().await.unwrap();
+        return;
+    }
     let app = App::connect(config, &url, b"bench", Access::Everyone).await.unwrap();
     let gateway = serve(router(app.clone())).await;
     let by_hand = serve(rival(&url).await).await;
@@ -99,7 +114,133 @@ async fn main() {
     compare("the board, 8 clients", gateway, by_hand, CLIENTS).await;
     compare("the board, 1 client", gateway, by_hand, 1).await;
     drop(app);
+    cached(settings(&[]), settings(&["--cache-bytes", "1024"]), &url, dir.path()).await;
+    zipf::compare(settings(&[]), &url).await;
     postgres.stop().await.unwrap();
+}
+
+/// The cached path against a bare handler that sends the same bytes with the same headers; from memory, and from
+/// Redis with a memory too small for any answer, against a handler that fetches the bytes from Redis.
+async fn cached(memory: Config, small: Config, url: &str, dir: &std::path::Path) {
+    let socket = dir.join("redis.sock");
+    let mut redis = std::process::Command::new("redis-server");
+    redis
+        .args(["--port", "0", "--save", "", "--unixsocket"])
+        .arg(&socket)
+        .stdout(std::process::Stdio::null());
+    let mut redis = redis.spawn().unwrap();
+    while !socket.exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let address = format!("unix://{}", socket.display());
+    let small = Config { redis_url: Some(address.parse().unwrap()), ..small };
+    for (tier, config) in [("memory", memory), ("Redis", small)] {
+        let app = App::connect(config, url, b"bench", Access::Everyone).await.unwrap();
+        let following = tokio::spawn(app.changes.clone().run());
+        app.changes.catch_up(Duration::from_secs(5)).await.unwrap();
+        let gateway = serve(router(app.clone())).await;
+        for (size, rows) in [("2 KB", 1), ("35 KB", 20)] {
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("query", BOARD)
+                .append_pair("variables", &format!("{{\"first\":{rows}}}"))
+                .finish();
+            let (by_post, by_get) = (Ask::post(&body(rows)), Ask::get(&query, ""));
+            let (mut bytes, mut tag) = (0, String::new());
+            for ask in [&by_post, &by_get] {
+                for _ in 0..2 {
+                    let (head, answer) = Client::open(gateway).await.send(ask).await;
+                    bytes = answer.len();
+                    tag = head.split("etag: ").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+            let (head, answer) = Client::open(gateway).await.send(&by_get).await;
+            assert!(head.contains("evidence-gateway; hit"), "{head}");
+            let bare = serve(bare(&head, answer, (tier == "Redis").then_some(&address)).await).await;
+            println!("\n{size} from {tier}: {bytes} bytes");
+            compare_asks("by POST", (gateway, &by_post), (bare, &by_post)).await;
+            compare_asks("by GET", (gateway, &by_get), (bare, &by_get)).await;
+            if tier == "memory" {
+                let unchanged = Ask::get(&query, &format!("if-none-match: {tag}\r\n"));
+                compare_asks("304", (gateway, &unchanged), (bare, &unchanged)).await;
+            }
+        }
+        following.abort();
+    }
+    redis.kill().unwrap();
+    redis.wait().unwrap();
+}
+
+/// What is sent.
+#[derive(Clone)]
+struct Ask(Arc<str>);
+
+impl Ask {
+    fn post(body: &str) -> Self {
+        let head =
+            "POST /graphql HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: ";
+        Self(format!("{head}{}\r\n\r\n{body}", body.len()).into())
+    }
+
+    fn get(query: &str, headers: &str) -> Self {
+        Self(format!("GET /graphql?{query} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\n").into())
+    }
+}
+
+/// A handler that does nothing but send these bytes with these headers, or fetch them from Redis and send them.
+async fn bare(head: &str, answer: Vec<u8>, redis: Option<&String>) -> Router {
+    let mut headers = HeaderMap::new();
+    for line in head.split("\r\n").skip(1) {
+        let (name, value) = line.split_once(": ").unwrap();
+        // Those that the server writes itself.
+        if !["content-length", "date"].contains(&name) {
+            headers.insert(name.parse::<axum::http::HeaderName>().unwrap(), value.parse().unwrap());
+        }
+    }
+    let body = axum::body::Bytes::from(answer);
+    let redis = match redis {
+        Some(address) => {
+            let client = redis::Client::open(address.as_str()).unwrap();
+            let mut connection = client.get_connection_manager().await.unwrap();
+            let mut set = redis::cmd("SET");
+            set.arg("bare").arg(&body[..]);
+            set.query_async::<()>(&mut connection).await.unwrap();
+            Some(connection)
+        }
+        None => None,
+    };
+    let handler = async move |asked: HeaderMap, _: axum::body::Bytes| {
+        let unchanged = asked.contains_key("if-none-match");
+        let body = match redis.clone() {
+            Some(mut connection) => {
+                redis::cmd("GET").arg("bare").query_async::<Vec<u8>>(&mut connection).await.unwrap().into()
+            }
+            None if unchanged => axum::body::Bytes::new(),
+            None => body.clone(),
+        };
+        let status = if unchanged { 304 } else { 200 };
+        (axum::http::StatusCode::from_u16(status).unwrap(), headers.clone(), body)
+    };
+    let also = handler.clone();
+    let get_it = get(async move |asked: HeaderMap, body: axum::body::Bytes| also(asked, body).await);
+    Router::new().route("/graphql", get_it.post(handler))
+}
+
+async fn compare_asks(what: &str, ours: (SocketAddr, &Ask), theirs: (SocketAddr, &Ask)) {
+    for (address, ask) in [ours, theirs] {
+        throughput_of(address, ask, CLIENTS).await;
+    }
+    let mut figures = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..CACHED_ROUNDS {
+        let one = throughput_of(ours.0, ours.1, CLIENTS).await;
+        let other = throughput_of(theirs.0, theirs.1, CLIENTS).await;
+        figures.0.push(one);
+        figures.1.push(other);
+        figures.2.push(one / other);
+    }
+    let (ours, theirs, ratio) =
+        (spread(&mut figures.0, 0), spread(&mut figures.1, 0), spread(&mut figures.2, 2));
+    println!("  {what:<8} {ours} against {theirs}, ratio {ratio}");
 }
 
 async fn fill(config: &Config, url: &str) {
@@ -194,10 +335,12 @@ impl Client {
     }
 
     async fn ask(&mut self, body: &str) -> Vec<u8> {
-        let head =
-            "POST /graphql HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: ";
-        let request = format!("{head}{}\r\n\r\n{body}", body.len());
-        self.stream.write_all(request.as_bytes()).await.unwrap();
+        self.send(&Ask::post(body)).await.1
+    }
+
+    /// The head, in lower case but for the values, and the body.
+    async fn send(&mut self, ask: &Ask) -> (String, Vec<u8>) {
+        self.stream.write_all(ask.0.as_bytes()).await.unwrap();
         let mut filled = 0;
         loop {
             let read = self.stream.read(&mut self.buffer[filled..]).await.unwrap();
@@ -205,12 +348,12 @@ impl Client {
             filled += read;
             let received = &self.buffer[..filled];
             let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-            let head = std::str::from_utf8(&received[..end]).unwrap().to_ascii_lowercase();
-            assert!(head.starts_with("http/1.1 200"), "{head}");
-            let length = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
-            let length: usize = length.trim().parse().unwrap();
+            let head = std::str::from_utf8(&received[..end]).unwrap();
+            assert!(head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.1 304"), "{head}");
+            let length = head.split("content-length: ").nth(1).map(|rest| rest.split("\r\n").next().unwrap());
+            let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
             if filled >= end + 4 + length {
-                return received[end + 4..end + 4 + length].to_vec();
+                return (head.to_owned(), received[end + 4..end + 4 + length].to_vec());
             }
         }
     }
@@ -218,15 +361,18 @@ impl Client {
 
 /// Requests a second with so many clients for one round.
 async fn throughput(address: SocketAddr, clients: usize) -> f64 {
-    let body = Arc::new(body(20));
+    throughput_of(address, &Ask::post(&body(20)), clients).await
+}
+
+async fn throughput_of(address: SocketAddr, ask: &Ask, clients: usize) -> f64 {
     let begun = Instant::now();
     let work = (0..clients).map(|_| {
-        let body = body.clone();
+        let ask = ask.clone();
         tokio::spawn(async move {
             let mut client = Client::open(address).await;
             let mut done = 0_u32;
             while begun.elapsed() < ROUND {
-                client.ask(&body).await;
+                client.send(&ask).await;
                 done += 1;
             }
             done

@@ -1,7 +1,11 @@
 //! The wired handles. `App::connect` builds the one that main, `dev` and the tests all serve.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::cache::Cache;
+use crate::cache::documents::Documents;
+use crate::cache::key::Keys;
 use crate::changes::tail::Tail;
 use crate::config::{Config, Secret};
 use crate::error::Result;
@@ -17,9 +21,20 @@ use crate::store::redis::Redis;
 use crate::store::vectors::{Layout, Vectors, Words};
 use crate::telemetry::{Kind, Metrics};
 
-/// Everything a request needs, cheap to clone.
+/// Everything a request needs. All clones are the same: every layer of every request takes one.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Wired>);
+
+impl Deref for App {
+    type Target = Wired;
+
+    fn deref(&self) -> &Wired {
+        &self.0
+    }
+}
+
+/// The handles.
+pub struct Wired {
     /// The settings.
     pub config: Arc<Config>,
     /// PostgreSQL.
@@ -34,6 +49,10 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// What commits, by whomever; it moves while `Tail::run` runs.
     pub changes: Tail,
+    /// Documents by their hashes.
+    pub documents: Documents,
+    /// Answers that still hold.
+    pub cache: Cache,
     /// What signs cursors and consistency tokens.
     pub cursors: CursorKey,
     /// Whether it may be sent requests.
@@ -58,11 +77,44 @@ impl App {
         let cursors = CursorKey::new(secret);
         let graph = Graph::new(searcher.clone(), cursors.clone(), metrics.clone(), config.limits.clone());
         let access = Authenticator::new(access, &config, db.clone());
-        let changes = Tail::new(&config, database_url, db.clone(), redis);
+        let changes = Tail::new(&config, database_url, db.clone(), redis.clone());
         changes.count_in(&metrics)?;
-        let health = Arc::default();
-        Ok(Self { config: Arc::new(config), db, graph, searcher, access, metrics, changes, cursors, health })
+        let keys = Keys::new(Graph::sdl(), database_url, secret);
+        let (freshness, counters) = (changes.freshness().clone(), metrics.cache.clone());
+        let up = redis.clone();
+        metrics.pull(
+            "redis_up",
+            "Whether Redis answered when it was last asked.",
+            Kind::Gauge,
+            move || f64::from(up.is_up()),
+        )?;
+        let documents = Documents::new(redis.clone(), db.clone());
+        let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters);
+        watch_cache(&metrics, &cache)?;
+        let (config, health) = (Arc::new(config), Arc::default());
+        let wired = Wired {
+            config,
+            db,
+            graph,
+            searcher,
+            access,
+            metrics,
+            changes,
+            documents,
+            cache,
+            cursors,
+            health,
+        };
+        Ok(Self(Arc::new(wired)))
     }
+}
+
+/// Shows how much the cache holds.
+fn watch_cache(metrics: &Metrics, cache: &Cache) -> Result<()> {
+    let of = cache.clone();
+    metrics.pull("cache_bytes", "Bytes of cached answers.", Kind::Gauge, move || of.size().0 as f64)?;
+    let of = cache.clone();
+    metrics.pull("cache_entries", "Cached answers.", Kind::Gauge, move || of.size().1 as f64)
 }
 
 /// What the index of evidence is made for, with this embedder.

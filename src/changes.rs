@@ -3,6 +3,7 @@
 use crate::app::App;
 
 pub mod follower;
+mod purges;
 pub mod tail;
 mod wakeup;
 
@@ -13,5 +14,11 @@ pub mod sealer;
 /// Runs all that follows the data, until it is dropped.
 pub async fn run(app: App) {
     let tail = app.changes.clone();
-    tokio::join!(tail.run(), indexer::run(app.clone()), recorder::run(app.clone()), sealer::run(app));
+    tokio::join!(
+        tail.run(),
+        purges::run(app.clone()),
+        indexer::run(app.clone()),
+        recorder::run(app.clone()),
+        sealer::run(app)
+    );
 }

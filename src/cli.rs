@@ -11,12 +11,15 @@ use crate::telemetry;
 pub mod dev;
 pub mod serve;
 
+pub mod cache;
 pub mod changes;
+pub mod check;
 pub mod import;
 pub mod migrate;
 pub mod reindex;
 
 pub mod doctor;
+pub mod documents;
 pub mod keys;
 pub mod schema;
 pub mod token;
@@ -45,6 +48,14 @@ enum Command {
     Reindex(reindex::Reindex),
     /// Print what was written to the database, by whomever, one JSON object a line.
     Changes(changes::Changes),
+    /// Hold the response cache against the database's history, with servers of its own.
+    CheckConsistency(check::Check),
+    /// Look at the response cache that processes share, or have it forgotten.
+    #[command(subcommand)]
+    Cache(cache::Cache),
+    /// Register documents that clients run by their hashes.
+    #[command(subcommand)]
+    Documents(documents::Documents),
     /// Print the GraphQL schema.
     Schema(schema::Schema),
     /// Say what works and what is missing.
@@ -66,6 +77,9 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Import(import) => import.run(&cli.config).await,
         Command::Reindex(reindex) => reindex.run(&cli.config).await,
         Command::Changes(changes) => changes.run(&cli.config).await,
+        Command::CheckConsistency(check) => check.run(&cli.config).await,
+        Command::Cache(cache) => cache.run(&cli.config).await,
+        Command::Documents(documents) => documents.run(&cli.config).await,
         Command::Schema(schema) => schema.run(),
         Command::Doctor => doctor::run(&cli.config).await,
         Command::Token(token) => token.run(&cli.config),

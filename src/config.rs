@@ -63,10 +63,33 @@ pub struct Config {
     #[arg(long, env = "EVIDENCE_GATEWAY_CHANGE_LOG_RETENTION_S", default_value_t = 172_800, value_parser = Range(60, 31_536_000), global = true)]
     pub change_log_retention_s: u32,
 
-    /// Redis, as redis://user:password@host:port/database; without it every process of several finds out for itself
-    /// what the others write and what questions mean.
+    /// Redis, as redis://user:password@host:port/database, with rediss:// for TLS, or several addresses of one cluster
+    /// with commas between them; without it every process of several finds out for itself what the others write and
+    /// what questions mean.
     #[arg(long, env = "EVIDENCE_GATEWAY_REDIS_URL", hide_env_values = true, global = true)]
     pub redis_url: Option<Secret>,
+
+    /// Bytes of memory for cached answers, 0 (no cache) to 4294967295.
+    #[arg(long, env = "EVIDENCE_GATEWAY_CACHE_BYTES", default_value_t = 134_217_728, value_parser = Range(0, u32::MAX), global = true)]
+    pub cache_bytes: u32,
+
+    /// How stale a cached answer may be at most, in milliseconds, 1 to 60000: when the change log was not read for longer,
+    /// nothing is answered from the cache.
+    #[arg(long, env = "EVIDENCE_GATEWAY_CACHE_STALENESS_MS", default_value_t = 100, value_parser = Range(1, 60_000), global = true)]
+    pub cache_staleness_ms: u32,
+
+    /// How long an answer is kept at most although nothing has changed, in seconds, 1 to 86400.
+    #[arg(long, env = "EVIDENCE_GATEWAY_CACHE_TTL_S", default_value_t = 300, value_parser = Range(1, 86_400), global = true)]
+    pub cache_ttl_s: u32,
+
+    /// Which documents may be run: open (any), trusted-preferred (any, and those that nobody registered are counted) or
+    /// trusted-only (registered ones). By role, as in `viewer=trusted-only,agent=trusted-preferred`; or one for all.
+    #[arg(long, env = "EVIDENCE_GATEWAY_DOCUMENT_MODES", default_value = "open", value_parser = read_modes, global = true)]
+    pub document_modes: DocumentModes,
+
+    /// Takes every cached answer for fresh. It exists to see that the consistency checker notices.
+    #[arg(long, hide = true, global = true)]
+    pub cache_trust_everything: bool,
 
     /// How long a request waits until this process has seen what its consistency token stands for, in milliseconds,
     /// 10 to 60000; then it is told UNAVAILABLE. A mutation waits as long for its own changes.
@@ -131,6 +154,59 @@ pub struct DbOptions {
     pub pool_wait: Duration,
     /// After this long PostgreSQL itself cancels a statement.
     pub statement_timeout: Duration,
+}
+
+/// Which documents may be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DocumentMode {
+    /// Any.
+    Open,
+    /// Any; those that nobody registered are counted.
+    TrustedPreferred,
+    /// Those that an operator registered.
+    TrustedOnly,
+}
+
+/// Which documents may be run, by role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentModes(Vec<(&'static str, DocumentMode)>);
+
+/// The roles, as credentials spell them.
+const ROLES: [&str; 4] = ["viewer", "analyst", "agent", "admin"];
+
+impl DocumentModes {
+    /// The mode of a role.
+    pub fn of(&self, role: &str) -> DocumentMode {
+        self.0.iter().find(|(known, _)| *known == role).map_or(DocumentMode::Open, |(_, mode)| *mode)
+    }
+}
+
+fn read_modes(text: &str) -> std::result::Result<DocumentModes, String> {
+    let mut modes = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (named, mode) = part.split_once('=').map_or((None, part), |(role, mode)| (Some(role), mode));
+        let mode = read_choice::<DocumentMode>(mode)?;
+        let roles = ROLES.into_iter().filter(|role| named.is_none_or(|named| named == *role));
+        let before = modes.len();
+        modes.extend(roles.map(|role| (role, mode)));
+        if modes.len() == before {
+            return Err(format!("allowed is a mode for one of {}", ROLES.join(", ")));
+        }
+    }
+    Ok(DocumentModes(modes))
+}
+
+/// How the response cache is bounded.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheBounds {
+    /// Bytes of all answers in memory; 0 switches the cache off.
+    pub bytes: u64,
+    /// The tail of the change log must have heard from PostgreSQL within this time.
+    pub staleness: Duration,
+    /// No answer lives longer.
+    pub lifetime: Duration,
+    /// Do not look whether anything has changed. For the consistency checker, which must notice.
+    pub trust_everything: bool,
 }
 
 /// How lines of the log look.
@@ -274,6 +350,16 @@ impl Config {
     /// How long a request waits for its consistency token.
     pub fn consistency_wait(&self) -> Duration {
         Duration::from_millis(self.consistency_wait_ms.into())
+    }
+
+    /// How the response cache is bounded.
+    pub fn cache_bounds(&self) -> CacheBounds {
+        CacheBounds {
+            bytes: self.cache_bytes.into(),
+            staleness: Duration::from_millis(self.cache_staleness_ms.into()),
+            lifetime: Duration::from_secs(self.cache_ttl_s.into()),
+            trust_everything: self.cache_trust_everything,
+        }
     }
 
     /// How long the change log keeps changes.

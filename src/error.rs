@@ -12,6 +12,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The stable codes of `extensions.code`. Clients program against them: never rename one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
+    /// No document has this hash, or nobody has sent it yet: send it with its hash.
+    PersistedQueryNotFound,
+    /// A version of persisted queries that is not understood.
+    PersistedQueryNotSupported,
     /// The row does not exist, or the viewer may not know that it does.
     NotFound,
     /// The viewer is known and may not do this.
@@ -38,6 +42,8 @@ impl Code {
     /// The spelling that clients see.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
+            Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
             Self::NotFound => "NOT_FOUND",
             Self::Forbidden => "FORBIDDEN",
             Self::Unauthenticated => "UNAUTHENTICATED",

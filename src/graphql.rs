@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Code, Error};
 use admit::{Admitted, Parameters, Refusal};
+use known::{Identity, Known};
 use loaders::Loaders;
 use mutation::Mutation;
 use root::{Outcome, Query};
@@ -33,6 +34,7 @@ mod types;
 mod arguments;
 mod document;
 mod filter;
+mod known;
 mod plan;
 
 mod level;
@@ -49,6 +51,7 @@ pub struct Graph {
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     pruner: Pruner,
+    known: Known,
 }
 
 /// What one operation works with; async-graphql carries it to the root.
@@ -81,8 +84,11 @@ impl Graph {
     /// Builds the schema.
     pub fn new(searcher: Searcher, cursors: CursorKey, metrics: Arc<Metrics>, limits: Limits) -> Self {
         // The depth is checked on the way in; the library's own limit would only hide ours.
-        let schema = Schema::build(Query, Mutation, EmptySubscription).limit_recursive_depth(1_000).finish();
-        Self { schema, cursors, searcher, metrics, limits: Arc::new(limits), pruner: Pruner::default() }
+        let schema = Schema::build(Query, Mutation, EmptySubscription).limit_recursive_depth(1_000);
+        let known = Known::new(metrics.cache.clone());
+        let schema = schema.extension(known.clone()).finish();
+        let (limits, pruner) = (Arc::new(limits), Pruner::default());
+        Self { schema, cursors, searcher, metrics, limits, pruner, known }
     }
 
     /// The schema in the schema definition language.
@@ -101,7 +107,7 @@ impl Graph {
 
     /// Checks a request and parses it.
     pub fn admit(&self, parameters: Parameters) -> Result<Admitted, Refusal> {
-        admit::admit(parameters, &self.limits)
+        admit::admit(parameters, &self.limits, Some(&self.known))
     }
 
     /// Executes an operation for a viewer.
@@ -122,7 +128,9 @@ impl Graph {
             outcome: OnceCell::new(),
             written: AtomicBool::new(false),
         });
-        let response = self.schema.execute(admitted.request.data(Carried(operation.clone()))).await;
+        let identity = Identity::of(&admitted.identity());
+        let request = admitted.request.data(Carried(operation.clone())).data(identity);
+        let response = self.schema.execute(request).await;
         let outcome = operation.outcome.get();
         let executed = outcome.is_some() || response.errors.is_empty();
         let of_fields = outcome.into_iter().flat_map(|outcome| &outcome.errors);
@@ -162,6 +170,11 @@ fn warnings(texts: &[&'static str]) -> serde_json::Map<String, serde_json::Value
 }
 
 impl Answer {
+    /// Whether it is whole: nothing failed, and nothing was written.
+    pub fn is_whole(&self) -> bool {
+        self.executed && !self.written && self.codes.is_empty() && self.extensions.is_empty()
+    }
+
     /// The answer, ready to be sent.
     pub fn into_body(self) -> Vec<u8> {
         let mut body = self.json;

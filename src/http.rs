@@ -1,7 +1,7 @@
 //! The whole route table and the layers around it, on one screen.
 
 use axum::Router;
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -18,8 +18,10 @@ pub mod server;
 pub mod viewer;
 
 mod body;
+mod cached;
 mod consistency;
 mod guard;
+mod persisted;
 
 /// The routes, in their layers.
 pub fn router(app: App) -> Router {
@@ -36,20 +38,19 @@ pub fn router(app: App) -> Router {
     within_layers(routes, app)
 }
 
-/// Puts the layers around routes; the last one sees a request first.
+/// Puts the layers around routes; the first one sees a request first.
 pub fn within_layers(routes: Router<App>, app: App) -> Router {
-    let routes = routes
-        .layer(from_fn_with_state(app.clone(), guard::limit_body_time))
-        .layer(from_fn_with_state(app.clone(), host::guard))
-        .layer(guard::compression())
-        // Everything below may panic and is still an answer for the layers above.
-        .layer(CatchPanicLayer::custom(guard::panicked))
-        .layer(map_response(guard::harden));
+    let observe = from_fn_with_state(app.clone(), observe::observe);
+    // Everything below it may panic and is still an answer for the layers above.
+    let panics = CatchPanicLayer::custom(guard::panicked);
+    let host = from_fn_with_state(app.clone(), host::guard);
+    // One tuple is one service: layers added one by one are each put into a box, which every request would copy.
+    let inner = (panics, guard::compression(), host);
     let routes = match guard::cors(&app.config.cors_origins) {
-        Some(cors) => routes.layer(cors),
-        None => routes,
+        Some(cors) => routes.layer((observe, cors, inner)),
+        None => routes.layer((observe, inner)),
     };
-    routes.layer(from_fn_with_state(app.clone(), observe::observe)).with_state(app)
+    routes.with_state(app)
 }
 
 /// Serves until `stop` resolves; what runs then may finish within the grace period.

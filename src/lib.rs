@@ -9,6 +9,8 @@ pub mod changes;
 
 pub mod graphql;
 
+pub mod cache;
+
 pub mod model;
 #[allow(missing_docs, unreachable_pub, reason = "written by diesel")]
 #[rustfmt::skip]

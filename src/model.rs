@@ -8,7 +8,10 @@ use entity::{
     RelationKind, Searched, Table, Type, TypeId, screaming_case,
 };
 
+use crate::store::db::reads::Hint;
+
 pub mod catalog;
+pub mod document;
 pub mod entity;
 
 pub mod activity;
@@ -27,10 +30,12 @@ pub mod change;
 pub mod cursor;
 pub mod filter;
 pub mod page;
+pub mod tag;
 
 pub mod aggregate;
 pub mod lineage;
 pub mod parked;
+mod reads;
 pub mod search;
 pub mod searched;
 pub mod select;
@@ -83,6 +88,17 @@ impl Graph {
     pub fn entities(&self) -> impl Iterator<Item = (TypeId, &Type, &Table)> {
         let types = self.types.iter().enumerate();
         types.filter_map(|(id, ty)| ty.table.as_ref().map(|table| (id, ty, table)))
+    }
+
+    /// How old an answer may be that lists, counts or measures rows of a table.
+    pub fn hint_of(&self, table: &str) -> Hint {
+        let owner = self.entities().find(|(_, _, of)| of.name == table);
+        owner.map_or(Hint::NONE, |(_, ty, _)| ty.hint)
+    }
+
+    /// The table of a type.
+    pub fn table_of(&self, name: &str) -> Option<&'static str> {
+        self.entities().find(|(_, ty, _)| ty.name == name).map(|(_, _, table)| table.name)
     }
 
     /// The entities that can be searched.
@@ -218,6 +234,7 @@ impl Graph {
 fn shell(declaration: &Declaration) -> Type {
     let doc = catalog::catalog().get(declaration.table).map(|info| info.doc.clone());
     let mut ty = view(declaration.name.to_owned(), doc.unwrap_or_default(), declaration.columns());
+    ty.hint = declaration.hint;
     if !declaration.one.is_empty() {
         ty.table = Some(Table {
             name: declaration.table,
@@ -234,7 +251,7 @@ fn shell(declaration: &Declaration) -> Type {
 }
 
 fn view(name: String, doc: String, columns: Vec<Column>) -> Type {
-    Type { name, doc, columns, relations: Vec::new(), nested: Vec::new(), table: None }
+    Type { name, doc, columns, relations: Vec::new(), nested: Vec::new(), hint: Hint::NONE, table: None }
 }
 
 fn computed_column(name: &str, doc: &str, sql: &str, ty: ColumnType) -> Column {

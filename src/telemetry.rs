@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 mod metrics;
 
-pub use metrics::{Behind, ChangeMetrics, IndexerMetrics, Kind, Metrics, Operation};
+pub use metrics::{Behind, CacheMetrics, ChangeMetrics, IndexerMetrics, Kind, Metrics, Operation};
 
 /// Starts logging to stderr; stdout is for data.
 pub fn start(filter: &str, format: LogFormat) -> Result<()> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::cache::freshness::Freshness;
 use crate::changes::follower::Follower;
 use crate::changes::wakeup;
 use crate::config::{Config, DbOptions};
@@ -94,6 +95,8 @@ struct Shared {
     /// Held while a batch is sent and counted, so that who joins knows which batches are still to come.
     joining: Mutex<()>,
     contact: watch::Sender<Option<Instant>>,
+    /// Learns of every batch before anybody else.
+    freshness: Freshness,
     woken: Notify,
     /// Something was committed that other processes do not know of.
     written: Notify,
@@ -113,6 +116,7 @@ impl Tail {
             reached: watch::Sender::new(None),
             joining: Mutex::default(),
             contact: watch::Sender::new(None),
+            freshness: Freshness::default(),
             woken: Notify::new(),
             written: Notify::new(),
             counts: OnceLock::new(),
@@ -148,6 +152,11 @@ impl Tail {
     /// When the last look began that PostgreSQL answered: what committed later may not have been seen.
     pub fn last_contact(&self) -> Option<Instant> {
         *self.0.contact.borrow()
+    }
+
+    /// What the changes that have passed touched.
+    pub fn freshness(&self) -> &Freshness {
+        &self.0.freshness
     }
 
     /// Has the tail look now: something was committed.
@@ -270,7 +279,17 @@ impl Tail {
         }
     }
 
-    fn publish(&self, batch: Batch, reached: Option<Reached>) {
+    fn heard(&self, begun: Instant) {
+        self.0.freshness.hear(begun);
+        self.0.contact.send_replace(Some(begun));
+    }
+
+    fn publish(&self, number: u64, batch: Batch, reached: Option<Reached>) {
+        // Before anyone can learn that this was passed, and so ask whether what is older is still fresh.
+        self.0.freshness.pass(number, &batch.changes);
+        if let Some(reached) = &reached {
+            self.0.freshness.arrive(reached.batch, &reached.snapshot);
+        }
         if let Some(counts) = self.0.counts.get() {
             counts.passed_on(batch.changes.iter().map(|change| change.at));
         }
@@ -338,10 +357,10 @@ impl Look<'_> {
             let (batch, next) = Batch::new(Some(self.number), slice);
             let reached = Reached { batch: self.number, snapshot: batch.until.clone() };
             let complete = batch.complete;
-            self.tail.publish(batch, complete.then_some(reached));
+            self.tail.publish(self.number, batch, complete.then_some(reached));
             self.place = Some(next.clone());
             if complete {
-                shared.contact.send_replace(Some(begun));
+                self.tail.heard(begun);
                 self.begun = None;
                 return Ok(());
             }
@@ -353,9 +372,10 @@ impl Look<'_> {
     fn arrived(&mut self, begun: Instant, place: Place) {
         if self.place.as_ref() != Some(&place) {
             let reached = Reached { batch: self.number, snapshot: place.since.clone() };
+            self.tail.0.freshness.arrive(reached.batch, &reached.snapshot);
             self.tail.0.reached.send_replace(Some(reached));
         }
-        self.tail.0.contact.send_replace(Some(begun));
+        self.tail.heard(begun);
         self.place = Some(place);
     }
 
@@ -365,6 +385,7 @@ impl Look<'_> {
             tracing::error!("changes were pruned that the tail has not seen; consumers start anew");
             // The gap in the numbers has every consumer look at the log itself, which tells it the same.
             self.number += 1;
+            self.tail.0.freshness.pass_unknown(self.number);
             self.place = None;
             self.begun = None;
         }

@@ -24,7 +24,7 @@ async fn send(tail: &Tail, redis: &Redis) {
     loop {
         tail.written().await;
         // Redis being down is told by itself, once; nobody waits for it here.
-        drop(redis.publish(CHANNEL).await);
+        drop(redis.publish(CHANNEL, "").await);
         tokio::time::sleep(GAP).await;
     }
 }
@@ -32,7 +32,7 @@ async fn send(tail: &Tail, redis: &Redis) {
 async fn hear(tail: &Tail, redis: &Redis) {
     loop {
         // What was sent while nobody heard is caught up with by the first look.
-        drop(redis.listen(CHANNEL, || tail.wake()).await);
+        drop(redis.listen(CHANNEL, |_| tail.wake()).await);
         tokio::time::sleep(RETRY).await;
     }
 }

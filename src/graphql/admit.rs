@@ -3,12 +3,13 @@
 
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::parser::{Error as SyntaxError, parse_query};
-use async_graphql::{Pos, Positioned, Request, Variables};
+use async_graphql::{Pos, Positioned, Request, Value, Variables};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
+use crate::graphql::known::Known;
 
 mod measure;
 mod tokens;
@@ -24,6 +25,9 @@ pub struct Parameters {
     /// The variables: the JSON of an object.
     #[serde(default, deserialize_with = "some_raw")]
     pub variables: Option<Box<RawValue>>,
+    /// What stands for the document, if it is not sent.
+    #[serde(rename = "documentId")]
+    pub document_id: Option<String>,
     /// Room for more: the JSON of an object.
     #[serde(default, deserialize_with = "some_raw")]
     pub extensions: Option<Box<RawValue>>,
@@ -40,9 +44,33 @@ impl Parameters {
     }
 }
 
+impl Parameters {
+    /// How Apollo's clients name a document.
+    pub fn persisted_query(&self, limits: &Limits) -> Result<Option<PersistedQuery>, Refusal> {
+        let extensions = self.extensions.as_deref().map(|raw| read_extensions(raw, limits)).transpose()?;
+        Ok(extensions.and_then(|extensions| extensions.persisted_query))
+    }
+}
+
+/// A document by its hash.
+#[derive(Debug, Deserialize)]
+pub struct PersistedQuery {
+    /// Of the way of naming; 1 is understood.
+    pub version: u32,
+    /// The SHA-256 of the document, in hexadecimal.
+    #[serde(rename = "sha256Hash")]
+    pub sha256_hash: String,
+}
+
 /// What is understood of a request's extensions; the rest is passed over.
 #[derive(Debug, Default, Deserialize)]
 pub struct Extensions {
+    /// The document by its hash.
+    #[serde(rename = "persistedQuery")]
+    pub persisted_query: Option<PersistedQuery>,
+    /// Whether the answer is to say how it came about in the cache.
+    #[serde(default)]
+    pub cache: bool,
     /// What the client has seen written, and wants to be seen in the answer.
     #[serde(rename = "consistencyToken")]
     pub consistency_token: Option<String>,
@@ -60,6 +88,55 @@ pub struct Admitted {
     pub extensions: Extensions,
     /// Which one it is.
     pub operation: Chosen,
+}
+
+impl Admitted {
+    /// The document.
+    pub fn document(&self) -> &str {
+        &self.request.query
+    }
+
+    /// All that is asked, in one form: the document, the operation and the variables, defaults filled in. Two
+    /// requests of the same form ask the same, however they were sent.
+    pub fn identity(&self) -> Vec<u8> {
+        let document = self.request.query.as_bytes();
+        let mut bytes = Vec::with_capacity(document.len() + 256);
+        for part in [document, self.request.operation_name.as_deref().unwrap_or_default().as_bytes()] {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
+        for (name, value) in self.request.variables.iter() {
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.push(b'=');
+            write_sorted(value, &mut bytes);
+        }
+        bytes
+    }
+}
+
+/// Writes a value with the members of its objects in order. No two values are written alike.
+fn write_sorted(value: &Value, into: &mut Vec<u8>) {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            into.push(b'{');
+            for (name, value) in members {
+                into.extend_from_slice(name.as_bytes());
+                into.push(b':');
+                write_sorted(value, into);
+            }
+            into.push(b'}');
+        }
+        Value::List(items) => {
+            into.push(b'[');
+            items.iter().for_each(|item| write_sorted(item, into));
+            into.push(b']');
+        }
+        // As JSON, so that a text cannot end itself.
+        scalar => into.extend_from_slice(scalar.to_string().as_bytes()),
+    }
+    into.push(b',');
 }
 
 /// The operation that a request chose, as logs and metrics tell of it.
@@ -95,15 +172,31 @@ impl Refusal {
 }
 
 /// Checks a request against the limits and parses it.
-pub fn admit(parameters: Parameters, limits: &Limits) -> Result<Admitted, Refusal> {
+pub fn check(parameters: Parameters, limits: &Limits) -> Result<Admitted, Refusal> {
+    admit(parameters, limits, None)
+}
+
+/// Checks a request against the limits and parses it, unless its document is known.
+pub(super) fn admit(
+    parameters: Parameters,
+    limits: &Limits,
+    known: Option<&Known>,
+) -> Result<Admitted, Refusal> {
     let query = parameters.query.filter(|query| !query.trim().is_empty());
     let query = query.ok_or_else(|| Refusal::malformed("query", "is missing"))?;
-    tokens::check_tokens(&query, limits)?;
+    let found = known.and_then(|known| known.find(&query));
+    let is_new = found.is_none();
+    if is_new {
+        tokens::check_tokens(&query, limits)?;
+    }
     let extensions = parameters.extensions.as_deref();
     let extensions = extensions.map(|raw| read_extensions(raw, limits)).transpose()?.unwrap_or_default();
     let variables = parameters.variables.as_deref();
     let mut variables = variables.map(|raw| read_variables(raw, limits)).transpose()?.unwrap_or_default();
-    let document = parse_query(&query).map_err(|error| syntax(&error))?;
+    let document = match found {
+        Some(document) => document,
+        None => parse_query(&query).map_err(|error| syntax(&error))?,
+    };
     let operations = document.operations.iter().count();
     measure::over("max_operations", "operations", operations, limits.max_operations)?;
     let name = parameters.operation_name.filter(|name| !name.is_empty());
@@ -115,8 +208,11 @@ pub fn admit(parameters: Parameters, limits: &Limits) -> Result<Admitted, Refusa
         OperationType::Subscription => "subscription",
     };
     measure::check_cost(&document, &variables, limits)?;
-    let known = document.operations.iter().find(|(_, operation)| std::ptr::eq(*operation, chosen));
-    let name = known.and_then(|(name, _)| name).map(ToString::to_string);
+    if let Some(known) = known.filter(|_| is_new) {
+        known.keep(&query, &document);
+    }
+    let named = document.operations.iter().find(|(_, operation)| std::ptr::eq(*operation, chosen));
+    let name = named.and_then(|(name, _)| name).map(ToString::to_string);
     let mut request = Request::new(query).variables(variables);
     request.operation_name.clone_from(&name);
     request.set_parsed_query(document);
@@ -150,7 +246,7 @@ fn fill_defaults(operation: &Positioned<OperationDefinition>, variables: &mut Va
         if let (None, Some(default)) = (variables.get(name), &definition.default_value) {
             variables.insert(name.clone(), default.node.clone());
         }
-        let missing = variables.get(name).is_none_or(|value| *value == async_graphql::Value::Null);
+        let missing = variables.get(name).is_none_or(|value| *value == Value::Null);
         if missing && !definition.var_type.node.nullable {
             let text = format!("is needed: its type is {}", definition.var_type.node);
             return Err(Error::bad_input(format!("variables.{name}"), text));

@@ -125,7 +125,12 @@ impl Loaders {
     pub(crate) async fn types_of(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, usize>> {
         let rows = self.session.rows(&types_of(&self.viewer, ids.to_vec())).await?;
         let place = |row| Some((rows.uuid(row, 0)?, usize::try_from(rows.bigint(row, 1)?).ok()?));
-        Ok((0..rows.len()).filter_map(place).collect())
+        let found: HashMap<_, _> = (0..rows.len()).filter_map(place).collect();
+        if ids.iter().any(|id| !found.contains_key(id)) {
+            // It may come as one of those that are not logged.
+            self.session.notes().give_up();
+        }
+        Ok(found)
     }
 
     /// The rows of each key.

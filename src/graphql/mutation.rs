@@ -138,6 +138,7 @@ async fn run_field(
         viewer,
         cursors: &operation.cursors,
         max_page_size: operation.max_page_size,
+        notes: operation.loaders.session.notes(),
         grouping: None,
     };
     let input = read_input(mutation, planner.argument(selected, "input").unwrap_or_default())?;

@@ -19,6 +19,7 @@ use crate::model::page::Page;
 use crate::model::select::{Projection, by_ids, count_per_parent, page_per_parent};
 use crate::model::viewer::Viewer;
 use crate::model::{graph, lineage::DIRECTION};
+use crate::store::db::reads::Notes;
 use crate::store::db::rows::RowRef;
 use crate::store::db::sql::Sql;
 
@@ -28,6 +29,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) viewer: &'a Viewer,
     pub(crate) cursors: &'a CursorKey,
     pub(crate) max_page_size: u32,
+    /// What the answer depends on besides what its statements say.
+    pub(crate) notes: &'a Notes,
     /// Inside an aggregate: what its groups are made of.
     pub(crate) grouping: Option<Grouping>,
 }
@@ -206,6 +209,7 @@ impl Planner<'_> {
         relations: &mut Vec<RelationPlan>,
     ) -> Vec<Slot<FieldPlan>> {
         let meta = &graph().types[ty];
+        self.notes.shows(meta.hint);
         let mut fields = Vec::new();
         let applies =
             |condition: &str| condition == meta.name || (condition == "Node" && meta.table.is_some());

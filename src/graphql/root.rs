@@ -83,6 +83,7 @@ async fn run(operation: &Operation, document: Document<'_>) -> Outcome {
         viewer: &operation.loaders.viewer,
         cursors: &operation.cursors,
         max_page_size: operation.max_page_size,
+        notes: operation.loaders.session.notes(),
         grouping: None,
     };
     let mut errors = Vec::new();
@@ -176,6 +177,7 @@ impl Planner<'_> {
         }
         let shape = match name {
             "viewer" => {
+                self.notes.is_personal();
                 let ty = graph().type_by_name("Viewer").unwrap_or_default();
                 let (projection, object) = self.lone_object(ty, selected);
                 let row = RowRef { set: std::sync::Arc::new(self.viewer.row(projection.columns())), row: 0 };

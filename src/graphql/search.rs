@@ -13,6 +13,7 @@ use crate::graphql::plan::ConnectionPlan;
 use crate::graphql::root::row_of;
 use crate::model::filter::{Filter, Test};
 use crate::model::search::{MAX_SEEN, chains_of, pushed_down};
+use crate::store::db::reads::Hint;
 use crate::store::db::rows::RowRef;
 use crate::store::db::sql::{Bind, Sql};
 use crate::store::embedder::Embedder;
@@ -28,6 +29,9 @@ pub(crate) mod plan;
 pub(crate) mod snippet;
 mod write;
 
+/// A list of hits is believed for a moment only: the index follows the table, and no change of a row tells when it has
+/// caught up. The rows themselves are never older than any others.
+pub(crate) const HINT: Hint = Hint { max_age_s: Some(2), ..Hint::NONE };
 /// The best hits that facets are counted over, and that groups are made of at first.
 const POOL: usize = 200;
 

@@ -14,12 +14,14 @@ use crate::model::lineage::{DEFAULT_DEPTH, DIRECTION, MAX_DEPTH, MAX_STEPS};
 use crate::model::page::DEFAULT_PAGE_SIZE;
 use crate::model::{enums, graph};
 
+mod hints;
 pub(crate) mod meta;
 mod search;
 
 /// Adds every type to the registry and gives the fields of `Query`.
 pub(crate) fn register(registry: &mut Registry) -> IndexMap<String, MetaField> {
     add_scalars(registry);
+    hints::add_cache_control(registry);
     for values in enums().map(|(_, _, values)| values).chain([&DIRECTION, &FAULT]) {
         let name = |value: &&str| (value.to_ascii_uppercase(), String::new());
         add_enum(registry, values.name, "", values.values.iter().map(name));
@@ -131,6 +133,7 @@ fn add_type(registry: &mut Registry, ty: &Type) {
     }
     fields.extend(ty.relations.iter().map(relation_field));
     add_object(registry, &ty.name, &ty.doc, fields);
+    hints::add_hint(registry, &ty.name, ty.hint, ty.is_personal());
 }
 
 fn relation_field(relation: &Relation) -> MetaField {

@@ -1,5 +1,7 @@
 //! GraphQL over HTTP: a request's bytes become an operation, an answer becomes a response.
 
+use std::task::Poll;
+
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
@@ -13,9 +15,12 @@ use crate::error::{Code, Error};
 use crate::graphql::admit::{Admitted, Parameters, Refusal};
 use crate::graphql::{Answer, refusal};
 use crate::http::body::{self, Unread};
+use crate::http::cached::{self, Answered, Ask, Kept, Status};
 use crate::http::consistency::{self, HEADER};
 use crate::http::observe::{RequestId, Served};
+use crate::http::persisted;
 use crate::http::server::Peer;
+use crate::model::viewer::{Role, Viewer};
 use crate::model::write::Origin;
 
 /// Makes the repetition of a request's mutations safe.
@@ -32,21 +37,51 @@ pub async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let parameters = async {
+    let sent = async {
         check_content_type(&headers)?;
-        let body = read_body(&app, &headers, body).await?;
-        let wrong = || Refused::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON");
-        Parameters::read(&body).ok_or_else(wrong)
+        read_body(&app, &headers, body).await.map(Sent::Body)
     };
-    let origin = origin(&headers, &id, peer.map(|Extension(peer)| peer));
-    respond(&app, &headers, &Method::POST, origin, parameters).await
+    let origin = || origin(&headers, &id, peer.map(|Extension(peer)| peer));
+    respond(&app, &headers, origin, sent).await
 }
 
 /// `GET /graphql`
 pub async fn get(State(app): State<App>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
-    let parameters = async { read_query_string(query.as_deref().unwrap_or_default()) };
+    let sent = async { Ok(Sent::Query(query.unwrap_or_default())) };
     // Nothing that comes by GET writes.
-    respond(&app, &headers, &Method::GET, Origin::default(), parameters).await
+    respond(&app, &headers, Origin::default, sent).await
+}
+
+/// A request as it came, not yet read.
+enum Sent {
+    /// The body of a POST.
+    Body(Bytes),
+    /// The query string of a GET.
+    Query(String),
+}
+
+impl Sent {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Body(bytes) => bytes,
+            Self::Query(query) => query.as_bytes(),
+        }
+    }
+
+    const fn method(&self) -> Method {
+        match self {
+            Self::Body(_) => Method::POST,
+            Self::Query(_) => Method::GET,
+        }
+    }
+
+    fn read(&self) -> Result<Parameters, Refused> {
+        let wrong = || Refused::new(StatusCode::BAD_REQUEST, "the body is not a GraphQL request in JSON");
+        match self {
+            Self::Body(bytes) => Parameters::read(bytes).ok_or_else(wrong),
+            Self::Query(query) => read_query_string(query),
+        }
+    }
 }
 
 /// Where a request comes from, as the audit trail will tell it. What a proxy or a client says of addresses in headers
@@ -89,7 +124,13 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
 
 async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
     let limit = usize::try_from(app.config.limits.max_body_bytes).unwrap_or(usize::MAX);
-    body::read(headers, body, limit).await.map_err(|error| match error {
+    let read = tokio::time::timeout(app.config.body_timeout(), body::read(headers, body, limit));
+    let Ok(read) = read.await else {
+        app.metrics.refused("body_time");
+        let error = Error::new(Code::Timeout, "the body did not come in time");
+        return Err(Refused { status: StatusCode::REQUEST_TIMEOUT, refusal: error.into() });
+    };
+    read.map_err(|error| match error {
         Unread::TooLarge => Refused {
             status: StatusCode::PAYLOAD_TOO_LARGE,
             refusal: Error::over_limit("max_body_bytes", format!("the body has more than {limit} bytes"))
@@ -109,6 +150,7 @@ fn read_query_string(query: &str) -> Result<Parameters, Refused> {
         };
         match name.as_ref() {
             "query" => parameters.query = Some(value.into_owned()),
+            "documentId" => parameters.document_id = Some(value.into_owned()),
             "operationName" => parameters.operation_name = Some(value.into_owned()),
             "variables" if !value.is_empty() => parameters.variables = json(value.into_owned())?,
             "extensions" if !value.is_empty() => parameters.extensions = json(value.into_owned())?,
@@ -119,13 +161,12 @@ fn read_query_string(query: &str) -> Result<Parameters, Refused> {
 }
 
 /// Everything in its order: who it is comes first, so that strangers learn nothing of what is wrong with a request
-/// and nobody reads their bodies.
+/// and nobody reads their bodies. What came before in the same bytes is not even read.
 async fn respond(
     app: &App,
     headers: &HeaderMap,
-    method: &Method,
-    origin: Origin,
-    parameters: impl Future<Output = Result<Parameters, Refused>>,
+    origin: impl FnOnce() -> Origin,
+    sent: impl Future<Output = Result<Sent, Refused>>,
 ) -> Response {
     let Some(modern) = negotiate(headers) else {
         let text = "Accept must allow application/graphql-response+json or application/json";
@@ -135,24 +176,24 @@ async fn respond(
     let run = async {
         let viewer = in_time(app, app.access.viewer(headers)).await?.map_err(unknown)?;
         served.viewer = Some(viewer.clone());
-        let admitted = admit(app, method, modern, parameters.await?)?;
-        served.operation = admitted.operation.clone();
-        let token = admitted.extensions.consistency_token.as_deref();
-        let waited = consistency::wait(app, headers, token).await;
-        waited.map_err(|(status, error)| Refused { status, refusal: error.into() })?;
-        let session = app.db.session();
-        let answer = in_time(app, app.graph.execute(admitted, viewer, session.clone(), origin)).await;
-        served.statements = session.statements();
-        let mut answer = answer?;
-        let token = if answer.written { consistency::settle(app, &mut answer).await } else { None };
-        Ok::<_, Refused>((answer, token))
+        let sent = sent.await?;
+        let ask = Ask::new(app, headers, &viewer, sent.method(), sent.bytes());
+        if let Some(hit) = cached::recall(app, &ask).await {
+            served.operation = hit.operation();
+            return Ok(Done::Kept(hit, ask));
+        }
+        // In memory of its own, which an answer from the cache does not need.
+        let asked = Asked { viewer, sent, ask, origin: origin(), modern };
+        Box::pin(answer(app, headers, asked, &mut served)).await
     };
     let mut response = match run.await {
-        Ok((answer, token)) => {
+        Ok(Done::Kept(kept, ask)) => kept.send(app, &ask, if modern { GRAPHQL_JSON } else { JSON }),
+        Ok(Done::Answer(answer, status, token)) => {
             served.codes.clone_from(&answer.codes);
             let mut response = send(answer, modern);
             let token = token.and_then(|token| HeaderValue::try_from(token).ok());
             response.headers_mut().extend(token.map(|token| (HeaderName::from_static(HEADER), token)));
+            status.add_to(response.headers_mut());
             response
         }
         Err(refused) => {
@@ -167,6 +208,53 @@ async fn respond(
     response
 }
 
+/// A request that has to be read.
+struct Asked {
+    viewer: Viewer,
+    sent: Sent,
+    ask: Ask,
+    origin: Origin,
+    modern: bool,
+}
+
+async fn answer(app: &App, headers: &HeaderMap, asked: Asked, served: &mut Served) -> Result<Done, Refused> {
+    let Asked { viewer, sent, mut ask, origin, modern } = asked;
+    let mut parameters = sent.read()?;
+    let refuse = |refusal| Refused { status: persisted::status(&refusal, modern), refusal };
+    let named = persisted::complete(app, &viewer, &mut parameters).await.map_err(refuse)?;
+    let admitted = admit(app, &sent.method(), modern, parameters)?;
+    if let Some(hash) = named {
+        app.documents.keep(hash, admitted.document());
+    }
+    served.operation = admitted.operation.clone();
+    if admitted.extensions.cache && matches!(viewer.role, Role::Analyst | Role::Admin) {
+        ask.explain();
+    }
+    let token = admitted.extensions.consistency_token.as_deref();
+    ask.must_be_fresh |= token.is_some();
+    let waited = consistency::wait(app, headers, token).await;
+    waited.map_err(|(status, error)| Refused { status, refusal: error.into() })?;
+    let session = app.db.session();
+    let answered = Box::pin(cached::answer(app, &ask, admitted, viewer, session.clone(), origin));
+    let answered = in_time(app, answered).await;
+    served.statements = session.statements();
+    match answered? {
+        Answered::Kept(kept) => Ok(Done::Kept(kept, ask)),
+        Answered::Fresh(mut answer, status) => {
+            let token = if answer.written { consistency::settle(app, &mut answer).await } else { None };
+            Ok(Done::Answer(answer, status, token))
+        }
+    }
+}
+
+/// What a request came to.
+enum Done {
+    /// An answer that the cache has.
+    Kept(Kept, Ask),
+    /// One that it has not, and the token of what it wrote.
+    Answer(Answer, Status, Option<String>),
+}
+
 /// The answer to a request that was given up before it came here, or in the middle.
 pub(super) fn refused(headers: &HeaderMap, status: StatusCode, error: Error) -> Response {
     let mut response =
@@ -177,6 +265,11 @@ pub(super) fn refused(headers: &HeaderMap, status: StatusCode, error: Error) -> 
 
 /// What takes longer than a request may is dropped, and its statements are cancelled.
 async fn in_time<T>(app: &App, work: impl Future<Output = T>) -> Result<T, Refused> {
+    let mut work = std::pin::pin!(work);
+    // What is known already needs no clock.
+    if let Poll::Ready(done) = futures_util::poll!(work.as_mut()) {
+        return Ok(done);
+    }
     tokio::time::timeout(app.config.limits.request_timeout(), work).await.map_err(|_| {
         let error = Error::new(Code::Timeout, "the request took longer than its limit");
         Refused { status: StatusCode::GATEWAY_TIMEOUT, refusal: error.into() }

@@ -1,26 +1,19 @@
-//! The layers that stand between a client and the handlers: how long a body may take, whose pages may ask, what is
-//! compressed, what a browser is told, and what becomes of a panic.
+//! The layers that stand between a client and the handlers: whose pages may ask, what is compressed, what a browser is
+//! told, and what becomes of a panic.
 
 use std::any::Any;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
 use axum::http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::Response;
-use futures_util::{StreamExt, stream};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
 use tower_http::cors::{AllowOrigin, Any as Every, CorsLayer};
 
-use crate::app::App;
 use crate::config::Origins;
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::http::consistency;
 use crate::http::graphql::refused;
 
@@ -28,38 +21,6 @@ use crate::http::graphql::refused;
 const COMPRESS_ABOVE: u16 = 1_024;
 /// How long a browser may remember what another origin may do.
 const CORS_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(3_600);
-
-/// Refuses a request whose body does not come in time.
-pub(super) async fn limit_body_time(State(app): State<App>, request: Request, next: Next) -> Response {
-    if request.body().is_end_stream() {
-        return next.run(request).await;
-    }
-    let headers = request.headers().clone();
-    let late = Arc::new(AtomicBool::new(false));
-    let (parts, body) = request.into_parts();
-    let deadline = Box::pin(tokio::time::sleep(app.config.body_timeout()));
-    let state = (body.into_data_stream(), deadline, late.clone());
-    // The body ends with an error and not before its time: half a request must not be taken for one.
-    let chunks = stream::try_unfold(state, async |(mut body, mut deadline, late)| {
-        tokio::select! {
-            chunk = body.next() => match chunk {
-                Some(chunk) => Ok(Some((chunk?, (body, deadline, late)))),
-                None => Ok(None),
-            },
-            () = &mut deadline => {
-                late.store(true, Ordering::Relaxed);
-                Err(axum::Error::new("the body did not come in time"))
-            }
-        }
-    });
-    let response = next.run(Request::from_parts(parts, Body::from_stream(chunks))).await;
-    if !late.load(Ordering::Relaxed) {
-        return response;
-    }
-    app.metrics.refused("body_time");
-    let error = Error::new(Code::Timeout, "the body did not come in time");
-    refused(&headers, StatusCode::REQUEST_TIMEOUT, error)
-}
 
 /// Whose pages may ask. Closed without the layer; cookies are never allowed, because nobody is known by them.
 pub(super) fn cors(origins: &Origins) -> Option<CorsLayer> {
@@ -93,11 +54,9 @@ pub(super) fn compression() -> CompressionLayer<impl Predicate> {
 }
 
 /// Tells browsers not to guess what an answer is, and not to tell others where it was read.
-pub(super) async fn harden(mut response: Response) -> Response {
-    let headers = response.headers_mut();
+pub(super) fn harden(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    response
 }
 
 /// The answer after a panic, whose text goes to the log only.

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::http::consistency;
 use crate::http::graphql::refused;
 
 /// How long a store may take to answer a check.
@@ -101,7 +102,13 @@ pub async fn ready(State(app): State<App>) -> Response {
         (false, true) => (StatusCode::OK, "ready"),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
-    (code, [NO_STORE], Json(json!({"status": status, "stores": checked.stores}))).into_response()
+    let mut response =
+        (code, [NO_STORE], Json(json!({"status": status, "stores": checked.stores}))).into_response();
+    // What this process has seen committed, for whoever wants another one to have seen as much.
+    let token =
+        app.changes.reached().and_then(|reached| reached.snapshot.token(&app.cursors).try_into().ok());
+    response.headers_mut().extend(token.map(|token| (HeaderName::from_static(consistency::HEADER), token)));
+    response
 }
 
 /// A proxy that remembers how it was is worse than none.

@@ -3,8 +3,9 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
@@ -12,11 +13,12 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::app::App;
 use crate::error::Code;
 use crate::graphql::admit::Chosen;
+use crate::http::guard;
 use crate::model::viewer::Viewer;
 use crate::telemetry::{Metrics, Operation};
 
@@ -39,7 +41,7 @@ impl RequestId {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let trace = text("traceparent").and_then(trace_id);
         let given = || text(REQUEST_ID).filter(|id| is_id(id));
-        let made = || Uuid::now_v7().to_string().into();
+        let made = || new_id().to_string().into();
         Self(trace.or_else(given).map_or_else(made, Into::into))
     }
 
@@ -61,6 +63,16 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::of(&parts.headers)))
     }
+}
+
+/// An id that nobody has to be unable to guess: asking the system for chance takes longer than all the rest.
+fn new_id() -> Uuid {
+    let chance = || RandomState::new().build_hasher().finish();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let [a, b] = [chance(), chance()].map(u64::to_be_bytes);
+    let chance = [a[0], a[1], a[2], a[3], a[4], b[0], b[1], b[2], b[3], b[4]];
+    Builder::from_unix_timestamp_millis(u64::try_from(since.as_millis()).unwrap_or_default(), &chance)
+        .into_uuid()
 }
 
 /// `version-trace-parent-flags`, all in lower-case hexadecimal digits; zeros are no trace and no parent.
@@ -99,12 +111,13 @@ pub struct Served {
 pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     request.extensions_mut().insert(id.clone());
-    let entry = Entry::new(&request, id.clone(), app.metrics);
+    let entry = Entry::new(&request, id.clone(), app.metrics.clone());
     let span = tracing::info_span!("request", %id);
     let mut response = next.run(request).instrument(span).await;
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
+    guard::harden(response.headers_mut());
     entry.close(&response);
     response
 }

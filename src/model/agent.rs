@@ -5,6 +5,7 @@ use crate::model::entity::{
     RelationDeclaration::{Many, One},
     Searched,
 };
+use crate::store::db::reads::Hint;
 
 /// Whether an agent takes work.
 pub static STATUS: Enum = Enum { name: "AgentStatus", values: &["active", "inactive", "maintenance"] };
@@ -23,6 +24,8 @@ pub(super) static AGENT: Declaration = Declaration {
     group_by: &["status", "type", "agent_version"],
     group_by_day: &["registered_at"],
     measures: &["last_heartbeat_at", "registered_at"],
+    // An old telephone book is better than none.
+    hint: Hint { stale_while_revalidate_s: 60, stale_if_error_s: 300, ..Hint::NONE },
     searched: Some(&Searched {
         entity: "Agent",
         field: "searchAgents",

@@ -3,6 +3,7 @@
 use crate::model::entity::{Aggregate, TypeId};
 use crate::model::filter::Filter;
 use crate::model::graph;
+use crate::model::reads::{Reading, computed_from};
 use crate::model::select::{NO_KEY, Projection, Scope};
 use crate::model::viewer::Viewer;
 use crate::store::db::sql::Sql;
@@ -56,5 +57,8 @@ pub fn aggregate(
         }
         sql.push(&format!(" limit {limit}"));
     }
-    sql.returning(projection.width())
+    let measured =
+        computed_from(projection.columns().iter().copied().chain(grouped.iter().map(|key| &keys[*key])));
+    let reads = Reading::new(viewer).list(entity, None, filter, measured);
+    sql.returning(projection.width()).reading(reads.finish())
 }

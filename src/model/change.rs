@@ -18,6 +18,7 @@ use crate::store::db::sql::{Bind, Sql};
 pub use place::{Place, Span, Within};
 pub use snapshot::Snapshot;
 
+pub mod history;
 mod place;
 mod snapshot;
 mod token;
@@ -51,6 +52,14 @@ impl Op {
     }
 }
 
+/// Entities whose changes are not logged: what reads them cannot know when it is out of date.
+const UNLOGGED: &[&str] = &["audit_logs", "audit_seals"];
+
+/// Whether every change of a table is in the log.
+pub fn is_logged(table: &str) -> bool {
+    !UNLOGGED.contains(&table)
+}
+
 /// One committed change.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -74,6 +83,11 @@ pub struct Change {
     pub keys: Map<String, Value>,
     /// When its statement began.
     pub at: DateTime<Utc>,
+}
+
+impl Change {
+    /// The member of `keys` that names all columns that an update changed.
+    pub const CHANGED: &'static str = "changed";
 }
 
 /// A part of the log.

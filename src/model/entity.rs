@@ -3,6 +3,7 @@
 //! types, nullability and descriptions come from the database (`catalog`).
 
 use crate::model::catalog::{ColumnInfo, catalog};
+use crate::store::db::reads::Hint;
 
 /// A place in [`crate::model::Graph::types`].
 pub type TypeId = usize;
@@ -20,6 +21,8 @@ pub struct Type {
     pub relations: Vec<Relation>,
     /// Objects made of the same row, such as `avg` of a group.
     pub nested: Vec<Nested>,
+    /// How old an answer that shows it may be.
+    pub hint: Hint,
     /// Where its rows stand; `None` for a view.
     pub table: Option<Table>,
 }
@@ -219,6 +222,17 @@ pub struct Aggregate {
 }
 
 impl Type {
+    /// Whether its rows are other ones for another person of the same role and projects.
+    pub fn is_personal(&self) -> bool {
+        match &self.table {
+            Some(table) => table.visible.contains("{user}"),
+            None => self.name == Self::VIEWER,
+        }
+    }
+
+    /// The type that tells who asks.
+    pub const VIEWER: &str = "Viewer";
+
     /// Finds a column by its name in SQL.
     pub fn column_by_sql(&self, sql_name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.sql_name == sql_name)
@@ -280,6 +294,7 @@ pub struct Declaration {
     pub(super) group_by: &'static [&'static str],
     pub(super) group_by_day: &'static [&'static str],
     pub(super) measures: &'static [&'static str],
+    pub(super) hint: Hint,
     pub(super) searched: Option<&'static Searched>,
 }
 
@@ -331,6 +346,7 @@ impl Declaration {
             group_by: &[],
             group_by_day: &[],
             measures: &[],
+            hint: Hint::NONE,
             searched: None,
         }
     }

@@ -3,6 +3,7 @@
 use crate::model::entity::{ColumnType, Computed, Declaration, RelationDeclaration::One};
 use crate::model::evidence::RELATION_KIND;
 use crate::model::graph;
+use crate::model::reads::Reading;
 use crate::model::select::{Projection, Scope};
 use crate::model::viewer::Viewer;
 use crate::store::db::sql::{Bind, Sql};
@@ -102,7 +103,8 @@ pub fn lineage(viewer: &Viewer, projection: &Projection, walk: &Walk) -> Sql {
         sql.push(", ").push(&column.sql.replace("{t}", "s"));
     }
     sql.push(&format!(" from s where s.place <= {MAX_STEPS} order by s.start, s.place"));
-    sql.returning(projection.width())
+    let relation = graph().type_by_name("EvidenceRelation").unwrap_or_default();
+    sql.returning(projection.width()).reading(Reading::new(viewer).any(relation).finish())
 }
 
 /// One step from where `w` stands: the ways that the walk takes, each by its index.

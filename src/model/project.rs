@@ -4,6 +4,7 @@ use crate::model::entity::{
     Declaration, Enum,
     RelationDeclaration::{Many, One},
 };
+use crate::store::db::reads::Hint;
 
 /// How a project stands.
 pub static STATUS: Enum = Enum { name: "ProjectStatus", values: &["active", "paused", "archived"] };
@@ -13,6 +14,7 @@ pub static MEMBER_ROLE: Enum =
 
 pub(super) static PROJECT: Declaration = Declaration {
     hidden: &["deleted_at"],
+    hint: Hint { stale_while_revalidate_s: 60, stale_if_error_s: 60, ..Hint::NONE },
     enums: &[("status", &STATUS)],
     relations: &[
         One("owner", "User", "owner_id", "The person who answers for the project."),

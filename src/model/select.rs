@@ -1,11 +1,13 @@
 //! The statements that read rows: by id, as pages of a whole table, and as pages per parent for a batch of
 //! parents. Each row begins with its key (an id, or its parent's), then the projected columns.
 
+use crate::model::change::is_logged;
 use crate::model::cursor::Cursor;
 use crate::model::entity::{Column, OrderBy, Relation, RelationKind, TypeId};
 use crate::model::filter::Filter;
 use crate::model::graph;
 use crate::model::page::Page;
+use crate::model::reads::{Reading, ordered_by};
 use crate::model::viewer::Viewer;
 use crate::store::db::sql::{Bind, Sql};
 use uuid::Uuid;
@@ -105,15 +107,26 @@ pub fn by_ids(viewer: &Viewer, ty: TypeId, projection: &Projection, filter: Opti
     scope.write_table(ty, &t, &mut sql);
     sql.push(&format!(" and {t}.id = any(")).bind_keys().push(")");
     write_filter(filter, &mut scope, &t, &mut sql);
-    sql.returning(projection.width())
+    let reads = Reading::new(viewer).rows(ty, projection, filter).finish();
+    sql.returning(projection.width()).reading(reads)
 }
 
 /// A page of all rows of a type.
 pub fn page(viewer: &Viewer, ty: TypeId, projection: &Projection, page: &Page) -> Sql {
+    let (projection, id) = with_id(ty, projection);
     let mut scope = Scope::new(viewer);
     let mut sql = Sql::default();
-    write_page(&mut scope, ty, projection, None, page, &mut sql);
-    sql.returning(projection.width())
+    write_page(&mut scope, ty, &projection, None, page, &mut sql);
+    let reads = Reading::new(viewer).list(ty, None, page.filter.as_ref(), ordered_by(ty, &page.order));
+    sql.returning(projection.width()).reading(reads.showing(id, &projection).finish())
+}
+
+/// The ids of a list's rows are read along, at the end: a change of one of them changes the answer.
+fn with_id(ty: TypeId, projection: &Projection) -> (Projection, usize) {
+    let mut projection = projection.clone();
+    let meta = &graph().types[ty];
+    let id = projection.add(&meta.columns[meta.column("id").unwrap_or_default()]);
+    (projection, id)
 }
 
 /// A page per parent, a batch. The key is the parent's id; rows of a parent stand together and in order, because
@@ -124,13 +137,17 @@ pub fn page_per_parent(
     projection: &Projection,
     page: &Page,
 ) -> Sql {
+    let ty = relation.target;
+    let (projection, id) = with_id(ty, projection);
     let mut scope = Scope::new(viewer);
     let mut sql = Sql::default();
     sql.push("select k.id, c.* from unnest(").bind_keys();
     sql.push(") k(id) cross join lateral (");
-    write_page(&mut scope, relation.target, projection, Some(relation), page, &mut sql);
+    write_page(&mut scope, ty, &projection, Some(relation), page, &mut sql);
     sql.push(") c");
-    sql.returning(projection.width())
+    let order = ordered_by(ty, &page.order);
+    let reads = Reading::new(viewer).list(ty, Some(relation), page.filter.as_ref(), order);
+    sql.returning(projection.width()).reading(reads.showing(id, &projection).finish())
 }
 
 /// How many rows of a type satisfy a condition.
@@ -141,7 +158,8 @@ pub fn count(viewer: &Viewer, ty: TypeId, filter: Option<&Filter>) -> Sql {
     sql.push(NO_KEY).push(", count(*)");
     scope.write_table(ty, &t, &mut sql);
     write_filter(filter, &mut scope, &t, &mut sql);
-    sql.returning(2)
+    let reads = Reading::new(viewer).list(ty, None, filter, Vec::new());
+    sql.returning(2).reading(reads.finish())
 }
 
 /// How many rows each parent has, a batch.
@@ -155,22 +173,29 @@ pub fn count_per_parent(viewer: &Viewer, relation: &'static Relation, filter: Op
     write_join(relation, &t, &mut sql);
     write_filter(filter, &mut scope, &t, &mut sql);
     sql.push(") c");
-    sql.returning(2)
+    let reads = Reading::new(viewer).list(relation.target, Some(relation), filter, Vec::new());
+    sql.returning(2).reading(reads.finish())
 }
 
-/// Finds out of which entity each id is. The rows are (id, place among the entities).
+/// Finds out of which entity each id is. The rows are (id, place among the entities). What it reads of entities that
+/// are not logged it does not say: entries of the trail stay as they are, but one of an id that was not found may
+/// still come.
 pub fn types_of(viewer: &Viewer, ids: Vec<Uuid>) -> Sql {
     let scope = &mut Scope::new(viewer);
     let mut sql = Sql::default();
-    sql.push("with k as (select unnest(").bind(Bind::Uuids(ids)).push(") as id)");
-    for (n, (ty, _, _)) in graph().entities().enumerate() {
+    let mut reads = Reading::new(viewer);
+    sql.push("with k as (select unnest(").bind_keys().push(") as id)");
+    for (n, (ty, _, table)) in graph().entities().enumerate() {
         let t = scope.alias();
         sql.push(if n == 0 { " " } else { " union all " });
         sql.push(&format!("select {t}.id, {n}::int8"));
         scope.write_table(ty, &t, &mut sql);
         sql.push(&format!(" and {t}.id in (select k.id from k)"));
+        if is_logged(table.name) {
+            reads = reads.rows(ty, &Projection::default(), None);
+        }
     }
-    sql.returning(2)
+    sql.returning(2).reading(reads.finish()).with_keys(ids)
 }
 
 fn write_page(

@@ -1,6 +1,7 @@
 //! People.
 
 use crate::model::entity::{Declaration, Enum, RelationDeclaration::Many};
+use crate::store::db::reads::Hint;
 
 /// What a person may do.
 pub static ROLE: Enum = Enum { name: "UserRole", values: &["viewer", "analyst", "agent", "admin"] };
@@ -8,6 +9,8 @@ pub static ROLE: Enum = Enum { name: "UserRole", values: &["viewer", "analyst", 
 pub(super) static USER: Declaration = Declaration {
     // Preferences are the person's own business.
     hidden: &["preferences", "deleted_at"],
+    // Names, which stay.
+    hint: Hint { stale_while_revalidate_s: 60, stale_if_error_s: 60, ..Hint::NONE },
     enums: &[("role", &ROLE)],
     relations: &[
         Many(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::entity::{Column, ColumnType, Computed, Declaration, RelationDeclaration::One};
+use crate::model::entity::{Column, ColumnType, Computed, Declaration, RelationDeclaration::One, Type};
 use crate::model::user::ROLE;
 use crate::store::db::Session;
 use crate::store::db::rows::RowSet;
@@ -232,5 +232,5 @@ pub(super) static VIEWER: Declaration = Declaration {
         One("user", "User", "userId", "The user, when a person asks."),
         One("agent", "Agent", "agentId", "The agent, when an agent asks."),
     ],
-    ..Declaration::new("Viewer", "", "", "", "")
+    ..Declaration::new(Type::VIEWER, "", "", "", "")
 };

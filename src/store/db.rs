@@ -11,18 +11,22 @@ use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod,
 };
-use diesel_async::{AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection, TransactionManager,
+};
 use futures_util::{FutureExt, TryStreamExt};
 use tokio_postgres::NoTls;
 
 use crate::config::DbOptions;
 use crate::error::{Code, Error, Result};
+use crate::store::db::reads::Notes;
 use crate::store::db::rows::RowSet;
 use crate::store::db::sql::Sql;
 use crate::store::db::transaction::Violation;
 
 pub mod lock;
 pub mod migrations;
+pub mod reads;
 pub mod rows;
 pub mod sql;
 pub mod transaction;
@@ -73,9 +77,14 @@ impl Db {
         self.pool.get().await.map_err(no_connection)
     }
 
+    /// Runs several statements of the program's own, one after the other.
+    pub async fn script(&self, sql: &str) -> Result<()> {
+        self.connection().await?.batch_execute(sql).await.map_err(classify)
+    }
+
     /// Starts the session of one request.
     pub fn session(&self) -> Session {
-        Session { db: self.clone(), statements: Arc::default() }
+        Session { db: self.clone(), statements: Arc::default(), notes: Arc::default() }
     }
 
     /// Asks the server for its version, to see whether it answers.
@@ -117,11 +126,12 @@ pub struct PoolState {
     pub statements: u64,
 }
 
-/// One request's access to the database; it counts the statements that the request costs.
+/// One request's access to the database; it counts the statements that the request costs and notes what they read.
 #[derive(Clone)]
 pub struct Session {
     db: Db,
     statements: Arc<AtomicU32>,
+    notes: Arc<Notes>,
 }
 
 impl Session {
@@ -132,6 +142,13 @@ impl Session {
     pub async fn rows(&self, sql: &Sql) -> Result<RowSet> {
         self.statements.fetch_add(1, Ordering::Relaxed);
         self.db.statements.fetch_add(1, Ordering::Relaxed);
+        self.notes.before(sql);
+        let rows = self.attempts(sql).await?;
+        self.notes.after(sql, &rows);
+        Ok(rows)
+    }
+
+    async fn attempts(&self, sql: &Sql) -> Result<RowSet> {
         for _ in 0..RETRIES {
             match self.attempt(sql).await {
                 Err(Failure::Lost(_)) => {}
@@ -154,6 +171,11 @@ impl Session {
         // It is done, and goes back to the pool as it is.
         drop(running.0.take());
         rows
+    }
+
+    /// What its statements have read.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// A session on the same database whose statements count on their own.
@@ -187,10 +209,9 @@ impl Drop for Running {
             if let Err(error) = conn.cancel_token().cancel_query(NoTls).await {
                 tracing::debug!(%error, "a statement could not be cancelled");
             }
-            // It goes back when it is quiet, so that a late cancellation cannot hit another request's statement.
-            if let Err(error) = conn.batch_execute("select").await {
-                tracing::debug!(%error, "the last statement of a request was cancelled");
-            }
+            // Nobody tells when the cancellation has come there. Lest it hit another request's statement, the pool
+            // takes this connection for broken and makes another one.
+            AnsiTransactionManager::transaction_manager_status_mut(&mut *conn).set_in_error();
         });
     }
 }

@@ -21,9 +21,11 @@ use embedder::EmbedderMetrics;
 mod embedder;
 mod indexer;
 
+pub use cache::CacheMetrics;
 pub use changes::{Behind, ChangeMetrics};
 pub use indexer::IndexerMetrics;
 
+mod cache;
 mod changes;
 
 /// Names of operations that are told apart; those that come later are counted together.
@@ -59,6 +61,8 @@ pub struct Metrics {
     pub embedder: EmbedderMetrics,
     /// Times that the tail of the change log was waited for in vain.
     pub consistency_timeouts: IntCounter,
+    /// The response cache.
+    pub cache: CacheMetrics,
     /// What passes of the change log. Clones count into the same values.
     pub changes: ChangeMetrics,
     /// What comes of changes.
@@ -184,6 +188,7 @@ impl Metrics {
                     "Requests for which the change log was not read in time.",
                 ),
             )?,
+            cache: CacheMetrics::register(all)?,
             changes: ChangeMetrics::register(all)?,
             recorder: RecorderMetrics::register(all)?,
             operations: RwLock::default(),

@@ -189,7 +189,9 @@ pub(crate) fn config(settings: &[&str]) -> Config {
         #[command(flatten)]
         config: Config,
     }
-    let always = ["test", "--listen", "127.0.0.1:0", "--embedder", "off", "--pool-size", "8"];
+    // Without the cache: most tests are about what is executed, and count its statements.
+    let always =
+        ["test", "--listen", "127.0.0.1:0", "--embedder", "off", "--pool-size", "8", "--cache-bytes", "0"];
     let overridden = |flag: &&str| settings.contains(flag);
     let mut line = vec![always[0]];
     for pair in always[1..].chunks(2).filter(|pair| !overridden(&pair[0])) {

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Database, SECRET, id_of, member, sample_url, token};
 use crate::leaks;
+use crate::redis::RedisServer;
 use crate::settings::program;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -180,4 +181,37 @@ async fn it_outlives_a_lack_of_files() {
     let mut text = String::new();
     tokio::time::timeout(PATIENCE, socket.read_to_string(&mut text)).await.unwrap().unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+}
+
+/// Redis goes and comes back while requests come: each is said once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_gone_is_told_once() {
+    let mut redis = RedisServer::start().await;
+    let url = redis.url();
+    let serve = Serve::start(program(), &sample_url(), &["--log-format", "json", "--redis-url", &url]);
+    let token = token(&evidence_gateway::model::viewer::Viewer::admin());
+    let mut n = 0;
+    let mut told = async |end: &str| {
+        let (begun, mut lines) = (Instant::now(), Vec::new());
+        while !lines.iter().any(|line: &String| line.contains(end)) {
+            assert!(begun.elapsed() < PATIENCE, "{lines:?}");
+            n += 1;
+            let body = json!({"query": format!("{{ tasks(first: {n}) {{ nodes {{ id }} }} }}")});
+            assert_eq!(serve.ask(&token, &body).send().await.unwrap().status(), 200);
+            lines.extend(serve.lines.try_iter().filter(|line| line.contains("Redis")));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        lines
+    };
+    redis.kill();
+    let mut lines = told("Redis does not answer").await;
+    // Long enough for many more attempts.
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let body = json!({"query": "{ agents { totalCount } }"});
+        serve.ask(&token, &body).header("cache-control", "no-cache").send().await.unwrap();
+    }
+    redis.restart().await;
+    lines.extend(told("Redis answers again").await);
+    assert_eq!(lines.len(), 2, "{lines:?}");
 }

@@ -22,8 +22,10 @@ mod http;
 mod limits;
 mod paging;
 mod permissions;
+mod persisted;
 mod search;
 
+mod cache;
 mod collecting;
 mod consistency;
 mod idempotency;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::harness::{Database, Gateway, column, execute, member, secret};
 
+mod cached;
 mod features;
 mod questions;
 mod stores;

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::HINT;
 use super::plan::{Mode, Question, Wanted};
 use crate::error::{Code, Error, Result};
 use crate::graphql::loaders::Loaders;
 use crate::model::entity::Searched;
 use crate::model::filter::Filter;
+use crate::model::graph;
 use crate::model::search::{full_text, in_sight, pushed_down};
+use crate::store::db::reads::List as Read;
 use crate::store::db::rows::RowRef;
 use crate::store::db::sql::Sql;
 use crate::store::vectors::{
@@ -75,6 +78,9 @@ impl<'a> Search<'a> {
             _ => None,
         };
         let (rows, searched) = (HashMap::new(), question.searched);
+        if let Some(table) = graph().table_of(searched.entity) {
+            loaders.session.notes().copied(Read::all(table), HINT);
+        }
         let filter = question.filter.clone();
         Self { loaders, question, searched, sql, filter, vector: None, words, rows, degraded: None }
     }

@@ -3,7 +3,9 @@
 use async_graphql::registry::{MetaField, MetaInputValue, Registry};
 
 use super::first_argument;
+use super::hints::add_hint;
 use super::meta::{add_enum, add_object, argument, field};
+use crate::graphql::search::HINT;
 use crate::graphql::search::plan::{GROUP_HITS, RELATED};
 use crate::graphql::search::snippet::{DEFAULT_LENGTH, MAX_LENGTH};
 use crate::model::entity::{Relation, Searched, TypeId};
@@ -151,7 +153,9 @@ fn add_connection(registry: &mut Registry, name: &str) {
         fields.push(field("facets", "What the best 200 hits have in common.", "SearchFacets!", []));
         fields.push(field("groups", groups, "[SearchEvidenceGroup!]!", []));
     }
-    add_object(registry, &format!("Search{name}Connection"), "The best hits, best first.", fields);
+    let connection = format!("Search{name}Connection");
+    add_object(registry, &connection, "The best hits, best first.", fields);
+    add_hint(registry, &connection, HINT, false);
 }
 
 fn hit_fields(name: &str) -> Vec<MetaField> {

@@ -1,7 +1,7 @@
 //! A statement: text in which every value is bound, never written.
 
 use std::hash::{Hash, Hasher};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -9,6 +9,8 @@ use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types as ty;
 use uuid::Uuid;
+
+use crate::store::db::reads::Reads;
 
 /// A bound value.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +72,23 @@ pub struct Sql {
     /// Which of the values are the keys of a batch.
     keys: Option<usize>,
     width: usize,
+    reads: Declared,
+}
+
+/// What a statement says that it reads. It follows from the text and the values, so it is no part of the question.
+#[derive(Debug, Clone, Default)]
+struct Declared(Option<Arc<Reads>>);
+
+impl PartialEq for Declared {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Declared {}
+
+impl Hash for Declared {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Sql {
@@ -106,8 +125,26 @@ impl Sql {
         self
     }
 
+    /// Says what it reads. An answer that is made of a statement which does not say so cannot be cached.
+    pub fn reading(mut self, reads: Option<Reads>) -> Self {
+        self.reads = Declared(reads.map(Arc::new));
+        self
+    }
+
     pub(super) fn width(&self) -> usize {
         self.width
+    }
+
+    pub(super) fn reads(&self) -> Option<&Reads> {
+        self.reads.0.as_deref()
+    }
+
+    /// The keys of the batch, if it has any.
+    pub(super) fn keys(&self) -> &[Uuid] {
+        match self.keys.map(|place| &self.binds[place].1) {
+            Some(Bind::Uuids(keys)) => keys,
+            _ => &[],
+        }
     }
 }
 

@@ -1,0 +1,261 @@
+//! What processes share by Redis (L2): entries in a form that does not depend on the process, and the word that one
+//! of them is executing. Redis may lose or hold back what it likes: an entry is believed only if it proves that one
+//! of ours wrote it, and if our own tail finds that it still holds.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use zstd::bulk::Decompressor;
+
+use crate::cache::entry::{Entry, Origin};
+use crate::cache::freshness::{Freshness, Sources};
+use crate::cache::key::{Key, Keys};
+use crate::error::Result;
+use crate::store::db::reads::{Hint, List};
+use crate::store::redis::Redis;
+
+/// What an entry begins with: a version of the form. Others are not read.
+const MAGIC: &[u8; 4] = b"EGA1";
+/// What follows it if the rest is compressed, or not.
+const PLAIN: u8 = 0;
+const COMPRESSED: u8 = 1;
+const PROOF: usize = 32;
+/// Entries above so many bytes are compressed: smaller ones take longer to unpack than to send. Larger ones are sooner
+/// read, proved and unpacked than read and proved as they are.
+const COMPRESS_ABOVE: usize = 4_096;
+const LEVEL: i32 = 1;
+/// What an entry may become when it is unpacked.
+const LARGEST: usize = 64 << 20;
+
+/// The cache that processes share.
+#[derive(Debug, Clone)]
+pub struct SharedCache {
+    redis: Redis,
+    keys: Keys,
+}
+
+/// What is said of an entry besides its body, rows and keys.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    as_of: String,
+    /// Of the body.
+    hash: Box<str>,
+    operation: Option<Box<str>>,
+    /// When the request began, in milliseconds since 1970.
+    begun: u64,
+    lifetime_ms: u64,
+    hint: Hint,
+    personal: bool,
+    /// How many rows, and for each list how many keys follow.
+    rows: usize,
+    lists: Vec<(List, usize)>,
+}
+
+impl SharedCache {
+    /// By this server, or none.
+    pub fn new(redis: Redis, keys: Keys) -> Self {
+        Self { redis, keys }
+    }
+
+    /// Whether there is one, up or down.
+    pub fn is_on(&self) -> bool {
+        self.redis.is_on()
+    }
+
+    /// Hears messages of a channel; see [`Redis::listen`].
+    pub async fn listen(&self, channel: &str, heard: impl FnMut(&str)) -> Result<()> {
+        self.redis.listen(channel, heard).await
+    }
+
+    /// The entry of a key, if there is one that this process can judge.
+    pub async fn get(&self, key: &Key, freshness: &Freshness) -> Option<Arc<Entry>> {
+        let bytes = self.redis.get(&format!("answer:{key}")).await?;
+        self.decode(key, bytes.into(), freshness).map(Arc::new)
+    }
+
+    /// Keeps an entry for the rest of its life.
+    pub async fn put(&self, key: &Key, entry: &Entry) {
+        let left = entry.end().saturating_sub(entry.age());
+        if let Some(bytes) = self.encode(key, entry).filter(|_| !left.is_zero()) {
+            self.redis.set(&format!("answer:{key}"), &bytes, left).await;
+        }
+    }
+
+    /// Says that this process executes; false if another one said so before and for no longer than this.
+    pub async fn claim(&self, key: &Key, lifetime: Duration) -> bool {
+        // Without Redis everyone is alone.
+        self.redis.claim(&format!("executing:{key}"), lifetime).await.unwrap_or(true)
+    }
+
+    /// Takes that back.
+    pub async fn release(&self, key: &Key) {
+        self.redis.remove(&format!("executing:{key}")).await;
+    }
+
+    fn encode(&self, key: &Key, entry: &Entry) -> Option<Vec<u8>> {
+        let Sources { rows, lists } = &entry.sources;
+        let began = SystemTime::now().checked_sub(entry.age())?.duration_since(UNIX_EPOCH).ok()?;
+        let head = Head {
+            as_of: entry.as_of.to_string(),
+            hash: entry.hash.clone(),
+            operation: entry.origin.operation.clone(),
+            begun: u64::try_from(began.as_millis()).ok()?,
+            lifetime_ms: u64::try_from(entry.origin.lifetime.as_millis()).ok()?,
+            hint: entry.origin.hint,
+            personal: entry.origin.personal,
+            rows: rows.len(),
+            lists: lists.iter().map(|(list, keys)| (list.clone(), keys.len())).collect(),
+        };
+        let head = serde_json::to_vec(&head).ok()?;
+        let mut plain = Vec::with_capacity(head.len() + rows.len() * 16 + entry.body.len() + 64);
+        plain.extend_from_slice(&u32::try_from(head.len()).ok()?.to_be_bytes());
+        plain.extend_from_slice(&head);
+        for id in rows.iter().chain(lists.iter().flat_map(|(_, keys)| keys)) {
+            plain.extend_from_slice(id.as_bytes());
+        }
+        plain.extend_from_slice(&entry.body);
+        let (kind, packed) = if plain.len() > COMPRESS_ABOVE {
+            (COMPRESSED, zstd::bulk::compress(&plain, LEVEL).ok()?)
+        } else {
+            (PLAIN, plain)
+        };
+        let mut bytes = Vec::with_capacity(packed.len() + MAGIC.len() + 1 + PROOF);
+        bytes.extend_from_slice(MAGIC);
+        bytes.push(kind);
+        bytes.extend_from_slice(&self.keys.proof(key, &packed));
+        bytes.extend_from_slice(&packed);
+        Some(bytes)
+    }
+
+    /// None for anything that is not an entry of ours for this key, or too old to be judged.
+    fn decode(&self, key: &Key, bytes: Bytes, freshness: &Freshness) -> Option<Entry> {
+        let (kind, rest) = bytes.strip_prefix(MAGIC)?.split_first()?;
+        let (proof, packed) = rest.split_at_checked(PROOF)?;
+        if *proof != self.keys.proof(key, packed) {
+            return None;
+        }
+        let plain = match *kind {
+            PLAIN => bytes.slice_ref(packed),
+            COMPRESSED => unpack(packed)?.into(),
+            _ => return None,
+        };
+        let (length, rest) = plain.split_at_checked(4)?;
+        let length = usize::try_from(u32::from_be_bytes(length.try_into().ok()?)).ok()?;
+        let (head, rest) = rest.split_at_checked(length)?;
+        let head: Head = serde_json::from_slice(head).ok()?;
+        let mut rest = rest;
+        let mut ids = |count: usize| -> Option<Vec<Uuid>> {
+            let (ids, after) = rest.split_at_checked(count.checked_mul(16)?)?;
+            rest = after;
+            ids.chunks_exact(16).map(|id| Uuid::from_slice(id).ok()).collect()
+        };
+        let rows = ids(head.rows)?;
+        let lists: Option<_> = head.lists.into_iter().map(|(list, keys)| Some((list, ids(keys)?))).collect();
+        let sources = Sources { rows, lists: lists? };
+        let body = plain.slice_ref(rest);
+        let as_of = Arc::new(head.as_of.parse().ok()?);
+        let batch = freshness.batch_of(&as_of)?;
+        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
+        let age = Duration::from_millis(now.saturating_sub(head.begun));
+        let begun = Instant::now().checked_sub(age)?;
+        let lifetime = Duration::from_millis(head.lifetime_ms);
+        let Head { hash, operation, hint, personal, .. } = head;
+        let origin = Origin { operation, begun, lifetime, hint, personal };
+        Some(Entry::known(hash, body, origin, sources, (batch, as_of)))
+    }
+}
+
+thread_local! {
+    /// What unpacks: making it anew takes longer than to unpack.
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
+    let size = unpacked_size(packed)?;
+    UNPACKER.with_borrow_mut(|unpacker| {
+        if unpacker.is_none() {
+            *unpacker = Decompressor::new().ok();
+        }
+        unpacker.as_mut()?.decompress(packed, size).ok()
+    })
+}
+
+/// As the packer noted it.
+fn unpacked_size(packed: &[u8]) -> Option<usize> {
+    Decompressor::upper_bound(packed).filter(|size| *size <= LARGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::change::Snapshot;
+    use crate::model::viewer::{Credential, Grant, Holder, Role, Standing, Viewer};
+    use crate::store::db::reads::{Condition, Scalar};
+
+    fn nobody() -> Viewer {
+        let grant = Grant { holder: Holder::Nobody, role: Role::Viewer, projects: None };
+        Viewer::admitted(&grant, &Standing::default(), Credential::None)
+    }
+
+    fn shared(secret: &[u8]) -> SharedCache {
+        SharedCache::new(Redis::Off, Keys::new("type Query", "here", secret))
+    }
+
+    fn entry(body: Vec<u8>, rows: u8) -> Entry {
+        let condition = Condition::All(vec![
+            Condition::In("status".into(), vec![Scalar::Text("a".to_owned()), Scalar::Bool(true)]),
+            Condition::Compare("score".into(), ">=".into(), Scalar::Number(0.1)),
+            Condition::Not(Box::new(Condition::Null("due_at".into()))),
+            Condition::Any(vec![Condition::Unknown, Condition::In("at".into(), vec![Scalar::Time(-1)])]),
+        ]);
+        let list = List { condition, parent: Some("task_id".into()), ..List::standing("evidence") };
+        let ids: Vec<Uuid> = (0..rows).map(|n| Uuid::from_u128(n.into())).collect();
+        let sources =
+            Sources { rows: ids.clone(), lists: vec![(List::all("tasks"), Vec::new()), (list, ids)] };
+        let lifetime = Duration::from_secs(60);
+        let hint = Hint { max_age_s: Some(9), stale_while_revalidate_s: 1, stale_if_error_s: 2 };
+        let operation = Some("Name".into());
+        let origin = Origin { operation, begun: Instant::now(), lifetime, hint, personal: true };
+        Entry::new(body.into(), origin, sources, (7, Arc::new("5:9:6,7".parse().unwrap())))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Whole or not at all, and under its own key only.
+        #[test]
+        fn an_entry_comes_back_as_it_was_or_not_at_all(
+            body in prop_oneof![3 => 0..3_000_usize, 1 => COMPRESS_ABOVE - 100..COMPRESS_ABOVE + 100]
+                .prop_flat_map(|length| proptest::collection::vec(any::<u8>(), length)),
+            rows in 0..50_u8,
+            spoil in any::<proptest::sample::Index>(),
+            cut in any::<bool>(),
+        ) {
+            let shared = shared(b"secret");
+            let key = shared.keys.of_operation(&nobody(), false, b"{ a }");
+            let freshness = Freshness::default();
+            freshness.arrive(3, &Arc::new(Snapshot::up_to(4)));
+            let entry = entry(body, rows);
+            let bytes = Bytes::from(shared.encode(&key, &entry).unwrap());
+            let back = shared.decode(&key, bytes.clone(), &freshness).unwrap();
+            prop_assert_eq!((&back.body, &back.hash, &back.sources), (&entry.body, &entry.hash, &entry.sources));
+            prop_assert_eq!((&back.as_of, back.checked.into_inner()), (&entry.as_of, 3));
+            prop_assert_eq!((&back.origin.operation, back.origin.lifetime), (&entry.origin.operation, entry.origin.lifetime));
+            prop_assert_eq!((back.origin.hint, back.origin.personal), (entry.origin.hint, entry.origin.personal));
+            let other = shared.keys.of_operation(&nobody(), true, b"{ a }");
+            prop_assert!(shared.decode(&other, bytes.clone(), &freshness).is_none());
+            prop_assert!(self::shared(b"another").decode(&key, bytes.clone(), &freshness).is_none());
+            prop_assert!(shared.decode(&key, bytes.clone(), &Freshness::default()).is_none());
+            let place = spoil.index(bytes.len());
+            let mut spoiled = bytes.to_vec();
+            if cut { spoiled.truncate(place) } else { spoiled[place] ^= 1 }
+            prop_assert!(shared.decode(&key, spoiled.into(), &freshness).is_none());
+        }
+    }
+}

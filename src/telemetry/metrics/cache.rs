@@ -1,0 +1,75 @@
+//! The counters of the response cache.
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+/// What the response cache counts. Clones count into the same metrics.
+#[derive(Debug, Clone)]
+pub struct CacheMetrics {
+    hits: IntCounterVec,
+    misses: IntCounterVec,
+    invalidations: IntCounterVec,
+    /// Documents that were run although nobody registered them.
+    pub untrusted_documents: IntCounter,
+    /// Answers that were kept.
+    pub stored: IntCounter,
+    /// Answers that were sent as 304.
+    pub not_modified: IntCounter,
+    /// Requests that waited for another one's answer.
+    pub waited: IntCounter,
+    /// Answers that were made anew before anyone missed them.
+    pub refreshed: IntCounter,
+    /// Documents that were parsed.
+    pub parsed: IntCounter,
+    /// Operations that were validated.
+    pub validated: IntCounter,
+    /// Answers that were pushed out of the memory.
+    pub evicted: IntCounter,
+}
+
+impl CacheMetrics {
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let name = |name: &str, help: &str| Opts::new(format!("evidence_gateway_cache_{name}"), help);
+        let counters = |opts: Opts, label: &str| {
+            let counters = IntCounterVec::new(opts, &[label])?;
+            registry.register(Box::new(counters.clone())).map(|()| counters)
+        };
+        let counter = |opts: Opts| {
+            let counter = IntCounter::with_opts(opts)?;
+            registry.register(Box::new(counter.clone())).map(|()| counter)
+        };
+        let documents =
+            |name: &str, help: &str| counter(Opts::new(format!("evidence_gateway_documents_{name}"), help));
+        let untrusted = "Documents run that nobody registered, where registered ones are preferred.";
+        Ok(Self {
+            untrusted_documents: counter(Opts::new("evidence_gateway_untrusted_documents_total", untrusted))?,
+            hits: counters(name("hits_total", "Answers from the cache."), "tier")?,
+            misses: counters(name("misses_total", "Queries that the cache did not answer."), "reason")?,
+            invalidations: counters(
+                name("invalidations_total", "Answers found out of date, by what touched them."),
+                "by",
+            )?,
+            stored: counter(name("stored_total", "Answers kept."))?,
+            not_modified: counter(name("not_modified_total", "Answers that the client had already."))?,
+            waited: counter(name("waited_total", "Requests that waited for another one's answer."))?,
+            refreshed: counter(name("refreshed_total", "Answers made anew before anyone missed them."))?,
+            parsed: documents("parsed_total", "Good documents parsed; those that are known are not.")?,
+            validated: documents("validated_total", "Operations validated; those that are known are not.")?,
+            evicted: counter(name("evictions_total", "Answers pushed out of the memory by others."))?,
+        })
+    }
+
+    /// Counts an answer from a tier: `memory`, `redis` or `stale`.
+    pub fn hit(&self, tier: &'static str) {
+        self.hits.with_label_values(&[tier]).inc();
+    }
+
+    /// Counts a query that was executed, and why.
+    pub fn missed(&self, reason: &'static str) {
+        self.misses.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts an answer that was found out of date, by the table that touched it.
+    pub fn invalidated(&self, by: &str) {
+        self.invalidations.with_label_values(&[by]).inc();
+    }
+}
