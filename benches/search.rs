@@ -44,15 +44,16 @@ const CLIENTS: usize = 4;
 /// Subjects that texts are about: vectors lie around them.
 const SUBJECTS: usize = 1_000;
 const SECRET: &str = "a secret of the benchmark, 32 bytes or more";
+/// In words that the generated texts have, so that a search by words finds as many.
 const QUESTIONS: [&str; 8] = [
-    "memory is freed twice",
-    "signature check skipped for compressed images",
-    "a parser panics on crafted input",
-    "timing of a comparison tells the key",
-    "unsound transmute of a slice",
-    "denial of service by a huge length",
-    "path traversal while unpacking an archive",
-    "certificate of another host is accepted",
+    "parser drops signed requests",
+    "which cache loses stale entries after a restart",
+    "session store leaks expired keys",
+    "queue reorders late events under load",
+    "image decoder rejects large messages",
+    "rate limiter delays slow readers on a slow network",
+    "index misreads null values during a migration",
+    "replica repeats concurrent writes at midnight",
 ];
 const SEARCH: &str = "query ($query: String!, $mode: SearchMode!, $first: Int!) { searchEvidence(query: $query, mode: $mode, \
     first: $first) { edges { score node { id title sourceType credibilityScore createdAt } } } }";

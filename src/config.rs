@@ -67,8 +67,9 @@ pub struct Config {
     #[arg(long, env = "EVIDENCE_GATEWAY_CHANGE_LOG_RETENTION_S", default_value_t = 172_800, value_parser = Range(60, 31_536_000), global = true)]
     pub change_log_retention_s: u32,
 
-    /// Redis, as redis://user:password@host:port/database; without it every process of several finds out for itself
-    /// what the others write and what questions mean.
+    /// Redis, as redis://user:password@host:port/database, with rediss:// for TLS, or several addresses of one cluster
+    /// with commas between them; without it every process of several finds out for itself what the others write and
+    /// what questions mean.
     #[arg(long, env = "EVIDENCE_GATEWAY_REDIS_URL", hide_env_values = true, global = true)]
     pub redis_url: Option<Secret>,
 

@@ -11,7 +11,9 @@ use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod,
 };
-use diesel_async::{AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection, TransactionManager,
+};
 use futures_util::{FutureExt, TryStreamExt};
 use tokio_postgres::NoTls;
 
@@ -214,10 +216,9 @@ impl Drop for Running {
             if let Err(error) = conn.cancel_token().cancel_query(NoTls).await {
                 tracing::debug!(%error, "a statement could not be cancelled");
             }
-            // It goes back when it is quiet, so that a late cancellation cannot hit another request's statement.
-            if let Err(error) = conn.batch_execute("select").await {
-                tracing::debug!(%error, "the last statement of a request was cancelled");
-            }
+            // Nobody tells when the cancellation has come there. Lest it hit another request's statement, the pool
+            // takes this connection for broken and makes another one.
+            AnsiTransactionManager::transaction_manager_status_mut(&mut *conn).set_in_error();
         });
     }
 }

@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncTypedCommands, Client, Cmd, FromRedisValue, RedisError, cmd};
+use redis::{Cmd, FromRedisValue, RedisError, RedisResult, cmd};
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::store::gate::Gate;
+use link::Link;
+
+mod link;
 
 /// For connecting and for an answer.
 const TIMEOUT: Duration = Duration::from_millis(500);
-/// Between attempts to connect again at most.
-const MAX_DELAY: Duration = Duration::from_secs(2);
 /// How long nobody waits for values of a server that did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The channel by which processes hear that an operator wants cached answers forgotten.
@@ -25,19 +25,18 @@ pub const PURGES: &str = "purges";
 /// What the names of channels and keys begin with.
 const PREFIX: &str = "evidence-gateway:";
 
-/// A Redis server, or none. Cheap to clone.
+/// A Redis server, a cluster of them, or none. Cheap to clone.
 #[derive(Clone)]
 pub enum Redis {
     /// None: nothing is sent and nothing comes.
     Off,
-    /// One server.
-    Node(Arc<Node>),
+    /// One server or a cluster.
+    On(Arc<Servers>),
 }
 
-/// One server; it may be down.
-pub struct Node {
-    client: Client,
-    connection: ConnectionManager,
+/// One server or a cluster; it may be down.
+pub struct Servers {
+    link: Link,
     down: AtomicBool,
     values: Gate,
 }
@@ -50,44 +49,31 @@ impl fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// A handle on the server at this address (`redis://user:password@host:port/database`, or `unix:///path`). It
-    /// connects when it is first needed. Fails only if the address makes no sense.
+    /// A handle on the server at this address (`redis://user:password@host:port/database`, `rediss://` for TLS, or
+    /// `unix:///path`), or on the cluster at several, separated by commas. It connects when it is first needed. Fails
+    /// only if the address makes no sense.
     pub fn new(url: &str) -> Result<Self> {
-        let wrong = |error: RedisError| {
+        let link = Link::new(url, TIMEOUT).map_err(|error| {
             Error::bad_input("--redis-url", "is not an address of a Redis server").because(error)
-        };
-        let client = Client::open(url).map_err(wrong)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(TIMEOUT))
-            .set_response_timeout(Some(TIMEOUT))
-            .set_number_of_retries(1)
-            .set_max_delay(MAX_DELAY);
-        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(wrong)?;
-        Ok(Self::Node(Arc::new(Node {
-            client,
-            connection,
-            down: AtomicBool::new(false),
-            values: Gate::default(),
-        })))
+        })?;
+        Ok(Self::On(Arc::new(Servers { link, down: AtomicBool::new(false), values: Gate::default() })))
     }
 
     /// Whether there is one, up or down.
     pub fn is_on(&self) -> bool {
-        matches!(self, Self::Node(_))
+        matches!(self, Self::On(_))
     }
 
     /// Sends a message to those who listen now.
     pub async fn publish(&self, channel: &str, text: &str) -> Result<()> {
-        let Self::Node(node) = self else { return Ok(()) };
-        let mut connection = node.connection.clone();
-        let sent = timeout(TIMEOUT, connection.publish(format!("{PREFIX}{channel}"), text)).await;
-        node.told(sent.map_err(Error::internal).and_then(|sent| sent.map_err(Error::internal)).map(drop))
+        let Self::On(servers) = self else { return Ok(()) };
+        servers.ask(cmd("PUBLISH").arg(format!("{PREFIX}{channel}")).arg(text)).await
     }
 
     /// Whether it answers.
     pub async fn ping(&self) -> Result<()> {
-        let Self::Node(node) = self else { return Ok(()) };
-        node.ask(&cmd("PING")).await
+        let Self::On(servers) = self else { return Ok(()) };
+        servers.ask(&cmd("PING")).await
     }
 
     /// The value of this key. None also while the server is down.
@@ -113,10 +99,10 @@ impl Redis {
     /// How many values have keys that begin so, and their bytes.
     pub async fn measure(&self, prefix: &str) -> Result<(u64, u64)> {
         let (mut count, mut bytes) = (0, 0);
-        self.scan(prefix, async |node, keys| {
+        self.scan(prefix, async |servers, keys| {
             for key in keys {
                 count += 1;
-                bytes += node.ask::<u64>(cmd("STRLEN").arg(key)).await?;
+                bytes += servers.ask::<u64>(cmd("STRLEN").arg(key)).await?;
             }
             Ok(())
         })
@@ -127,9 +113,9 @@ impl Redis {
     /// Removes all values whose keys begin so, and says how many there were.
     pub async fn clear(&self, prefix: &str) -> Result<u64> {
         let mut count = 0;
-        self.scan(prefix, async |node, keys| {
+        self.scan(prefix, async |servers, keys| {
             count += keys.len() as u64;
-            if keys.is_empty() { Ok(()) } else { node.ask::<()>(cmd("UNLINK").arg(keys)).await }
+            if keys.is_empty() { Ok(()) } else { servers.ask::<()>(cmd("UNLINK").arg(keys)).await }
         })
         .await?;
         Ok(count)
@@ -139,20 +125,24 @@ impl Redis {
     async fn scan(
         &self,
         prefix: &str,
-        mut each: impl AsyncFnMut(&Node, Vec<String>) -> Result<()>,
+        mut each: impl AsyncFnMut(&Servers, Vec<String>) -> Result<()>,
     ) -> Result<()> {
-        let Self::Node(node) = self else { return Ok(()) };
-        let mut cursor = 0_u64;
-        loop {
-            let mut scan = cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(format!("{PREFIX}{prefix}*")).arg("COUNT").arg(1_000);
-            let (next, keys): (u64, Vec<String>) = node.ask(&scan).await?;
-            each(node, keys).await?;
-            if next == 0 {
-                return Ok(());
+        let Self::On(servers) = self else { return Ok(()) };
+        for place in servers.told(servers.link.primaries().await.map_err(Error::internal))? {
+            let mut cursor = 0_u64;
+            loop {
+                let mut scan = cmd("SCAN");
+                scan.arg(cursor).arg("MATCH").arg(format!("{PREFIX}{prefix}*")).arg("COUNT").arg(1_000);
+                let (next, keys): (u64, Vec<String>) =
+                    servers.within(servers.link.ask_at(place.as_ref(), &scan)).await?;
+                each(servers, keys).await?;
+                if next == 0 {
+                    break;
+                }
+                cursor = next;
             }
-            cursor = next;
         }
+        Ok(())
     }
 
     /// Removes a value.
@@ -162,20 +152,20 @@ impl Redis {
 
     /// Whether there is one that answered when it was last asked.
     pub fn is_up(&self) -> bool {
-        matches!(self, Self::Node(node) if !node.down.load(Ordering::Relaxed))
+        matches!(self, Self::On(servers) if !servers.down.load(Ordering::Relaxed))
     }
 
     /// What a command about a value answers; while the server is down, nothing and at once.
     async fn value<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
-        let Self::Node(node) = self else { return None };
-        if !node.values.pass(TIMEOUT) {
+        let Self::On(servers) = self else { return None };
+        if !servers.values.pass(TIMEOUT) {
             return None;
         }
-        let answer = node.ask(command).await;
+        let answer = servers.ask(command).await;
         if answer.is_ok() {
-            node.values.open()
+            servers.values.open()
         } else {
-            node.values.shut(PAUSE)
+            servers.values.shut(PAUSE)
         }
         answer.ok()
     }
@@ -183,28 +173,38 @@ impl Redis {
     /// Listens on a channel and calls with every message, and once with an empty one when it begins to listen;
     /// returns when the connection is lost.
     pub async fn listen(&self, channel: &str, mut heard: impl FnMut(&str)) -> Result<()> {
-        let Self::Node(node) = self else { return Ok(()) };
+        let Self::On(servers) = self else { return Ok(()) };
         let subscribed = timeout(TIMEOUT, async {
-            let mut listener = node.client.get_async_pubsub().await?;
+            let mut listener = servers.link.listener().await?;
             listener.subscribe(format!("{PREFIX}{channel}")).await?;
             Ok::<_, RedisError>(listener)
         });
         let subscribed = subscribed.await.map_err(Error::internal);
         let subscribed = subscribed.and_then(|subscribed| subscribed.map_err(Error::internal));
-        let mut messages = node.told(subscribed)?.into_on_message();
+        let mut messages = servers.told(subscribed)?.into_on_message();
         heard("");
         while let Some(message) = messages.next().await {
             heard(&message.get_payload::<String>().unwrap_or_default());
         }
-        node.told(Err(Error::internal("the connection was closed")))
+        servers.told(Err(Error::internal("the connection was closed")))
     }
 }
 
-impl Node {
+impl Servers {
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        let mut connection = self.connection.clone();
-        let answer = timeout(TIMEOUT, command.query_async(&mut connection)).await;
-        self.told(answer.map_err(Error::internal).and_then(|answer| answer.map_err(Error::internal)))
+        self.within(self.link.ask(command)).await
+    }
+
+    async fn within<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T> {
+        let answer = match timeout(TIMEOUT, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                self.link.give_up();
+                Err(Error::internal(error))
+            }
+            Err(late) => Err(Error::internal(late)),
+        };
+        self.told(answer)
     }
 
     /// Logs once when the server goes and once when it is back.

@@ -13,6 +13,7 @@ use crate::harness::{Database, Gateway, column, execute, id_of, member, secret};
 
 mod ages;
 mod checker;
+mod cluster;
 mod shared;
 mod touches;
 

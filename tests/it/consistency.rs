@@ -168,7 +168,7 @@ async fn others_hear_of_a_write_by_redis_and_go_on_without_it() {
         assert!(token_of(send(&writing, None, body.clone()).await).await.is_some());
         let committed = last_xid(&world.url).await;
         let begun = Instant::now();
-        while !reached(&tail).sees(committed) {
+        while !tail.reached().is_some_and(|reached| reached.snapshot.sees(committed)) {
             assert!(begun.elapsed() < Duration::from_secs(5), "down: {down}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

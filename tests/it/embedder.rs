@@ -80,7 +80,7 @@ const CASES: &[Case] = &[
     ("429", &[Reply::Text(429, ("retry-after", "1"), CHATTER)], 20_000, 2, None),
     ("429 for long", &[Reply::Text(429, ("retry-after", "3600"), "")], 20_000, 1, Some("answered 429")),
     ("cut", &[Reply::Cut], 20_000, 2, None),
-    ("silent", &[Reply::Silent], 300, 1, Some("no answer within 300 ms")),
+    ("silent", &[Reply::Silent], 2_000, 1, Some("no answer within 2000 ms")),
     ("wrong key", &[Reply::Text(401, NONE, CHATTER)], 20_000, 1, Some("answered 401, invalid_api_key")),
     ("wrong request", &[Reply::Text(400, ("retry-after", "1"), "sk-")], 20_000, 1, Some("answered 400")),
     (

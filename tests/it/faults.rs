@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use evidence_gateway::cli::import::{Options, Source, run};
 use evidence_gateway::http::viewer::Access;
 use evidence_gateway::store::db::migrations::migrate;
@@ -189,6 +189,44 @@ async fn the_gateway_outlives_its_database() {
         "{outcomes:?}"
     );
     recovered(&gateway).await;
+    postgres.stop().await.unwrap();
+}
+
+/// The cancellation of a request whose client hung up may come late, when the server is slow to take connections. The
+/// request that has the connection then must not be its victim.
+#[tokio::test]
+async fn a_late_cancellation_hits_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let postgres = PrivatePostgres::start(PostgresOptions::throwaway(dir.path())).await.unwrap();
+    let url = postgres.database_url();
+    migrate(&url).await.unwrap();
+    let settings = ["--request-timeout-ms", "1000", "--pool-size", "1", "--cache-bytes", "0"];
+    let gateway = Arc::new(Gateway::start(&url, &settings, Access::Everyone).await);
+    let ask = || {
+        let gateway = gateway.clone();
+        tokio::spawn(async move { gateway.request("{ tasks { totalCount } }", json!({})).await })
+    };
+    assert_eq!(ask().await.unwrap().body["data"]["tasks"]["totalCount"], 0);
+    let mut other = AsyncPgConnection::establish(&url).await.unwrap();
+    let lock = "begin; lock table tasks in access exclusive mode";
+    other.batch_execute(lock).await.unwrap();
+    let postmaster = [postgres.pid().unwrap()];
+    signal("STOP", &postmaster);
+    let first = ask();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Its client hangs up. What it waited for is done; a connection that were used again would be free now.
+    first.abort();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    other.batch_execute("commit").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    other.batch_execute(lock).await.unwrap();
+    let second = ask();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    signal("CONT", &postmaster);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    other.batch_execute("commit").await.unwrap();
+    let second = second.await.unwrap();
+    assert_eq!(second.body["data"]["tasks"]["totalCount"], 0, "{}", second.text);
     postgres.stop().await.unwrap();
 }
 

@@ -3,7 +3,8 @@
 
 use async_graphql::indexmap::IndexMap;
 use async_graphql::registry::{
-    __DirectiveLocation as Location, MetaDirective, MetaDirectiveInvocation, MetaType, Registry,
+    __DirectiveLocation as Location, MetaDirective, MetaDirectiveInvocation, MetaInputValue, MetaType,
+    Registry,
 };
 use async_graphql::{Name, Value};
 
@@ -21,18 +22,18 @@ pub(super) fn add_cache_control(registry: &mut Registry) {
     ];
     let scopes = scopes.map(|(name, doc)| (name.to_owned(), doc.to_owned()));
     add_enum(registry, SCOPE, "Who may get the same answer from a cache.", scopes);
-    let args = [
-        ("maxAge", "Int", "For how many seconds an answer is kept although nothing changes."),
-        ("scope", SCOPE, "Who may get the same answer; PUBLIC unless given."),
-        ("staleWhileRevalidate", "Int", "For how many seconds after that it is shown while it is made anew."),
-        ("staleIfError", "Int", "How many seconds old it may be when nothing newer can be had."),
-    ];
-    let args = args.map(|(name, ty, doc)| (name.to_owned(), argument(name, ty, doc)));
+    // The library writes no descriptions of a directive's arguments into SDL, so they stand in the directive's own.
+    let args =
+        [("maxAge", "Int"), ("scope", SCOPE), ("staleWhileRevalidate", "Int"), ("staleIfError", "Int")];
+    let args = args
+        .map(|(name, ty)| (name.to_owned(), MetaInputValue { description: None, ..argument(name, ty, "") }));
     registry.add_directive(MetaDirective {
         name: NAME.to_owned(),
         description: Some(
             "How old an answer may be that shows this; of all that an answer shows the strictest word counts. \
-             What has changed is never served from the cache, whatever stands here."
+             What has changed is never served from the cache, whatever stands here. It is kept for `maxAge` seconds; \
+             for `staleWhileRevalidate` seconds after that it is shown while it is made anew; when nothing newer can be \
+             had it may be `staleIfError` seconds old. Others get the same answer unless `scope` is PRIVATE."
                 .to_owned(),
         ),
         locations: vec![Location::OBJECT],

@@ -151,7 +151,7 @@ async fn everything_is_recorded_once_whoever_is_killed() {
     }
     recorded(&url).await;
     println!("{kills} kills; transactions by writer: {counts:?}");
-    assert!(kills >= 12 && counts.iter().all(|count| *count > 5), "{kills} {counts:?}");
+    assert!(kills >= 6 && counts.iter().all(|count| *count > 0), "{kills} {counts:?}");
     for query in [WRONG_TRAIL, WRONG_FEED] {
         let wrong = texts(&url, &query.replace("{BEGIN}", &begin)).await;
         assert_eq!(wrong, Vec::<Vec<Option<String>>>::new(), "{query}");
