@@ -10,7 +10,7 @@ use async_graphql::{Request, Value};
 use crate::error::{Error, Result};
 use crate::graphql::admit::{Admitted, Extensions};
 use crate::graphql::document::Document;
-use crate::graphql::types::meta::argument;
+use crate::graphql::types::meta::directive_argument;
 
 const NAME: &str = "live";
 /// The bounds of `throttleMs`, and what it is unless given.
@@ -28,29 +28,19 @@ pub struct LiveQuery {
 /// Adds the directive.
 pub(super) fn add_live(registry: &mut Registry) {
     let (least, most, usual) = THROTTLE_MS;
-    let throttle = format!(
-        "How many milliseconds lie between two answers at least: {least} to {most}, {usual} unless given. What was in \
-         between is left out."
+    let doc = format!(
+        "Over a transport that carries streams: sends the answer again whenever it changes. Elsewhere, and with `if: \
+         false`, it is answered once. `throttleMs` milliseconds lie between two answers at least ({least} to {most}, \
+         {usual} unless given); what was in between is left out. With `patch` what changed is sent and not the whole \
+         again: {{\"patch\", \"revision\"}} with a JSON Patch (RFC 6902) of `data`. Revision 1 is a whole answer, which \
+         may come again."
     );
-    let args = [
-        argument("if", "Boolean", "Whether it is live at all; it is unless given."),
-        argument("throttleMs", "Int", &throttle),
-        argument(
-            "patch",
-            "Boolean",
-            "Send what changed and not the whole again: {\"patch\", \"revision\"} with a JSON Patch (RFC 6902) of data. \
-             Revision 1 is a whole answer, which may come again.",
-        ),
-    ];
+    let args = [("if", "Boolean"), ("throttleMs", "Int"), ("patch", "Boolean")];
     registry.add_directive(MetaDirective {
         name: NAME.to_owned(),
-        description: Some(
-            "Over a transport that carries streams: sends the answer again whenever it changes. Elsewhere it is \
-             answered once."
-                .to_owned(),
-        ),
+        description: Some(doc),
         locations: vec![Location::QUERY],
-        args: args.into_iter().map(|argument| (argument.name.clone(), argument)).collect(),
+        args: args.into_iter().map(|(name, ty)| directive_argument(name, ty)).collect(),
         is_repeatable: false,
         visible: None,
         composable: None,

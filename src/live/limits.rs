@@ -44,14 +44,14 @@ impl Open {
         let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.all >= most {
             let text = format!("this server has {most} streams open, which are all that it may have");
-            return Err(Error::over_limit("max_streams", text));
+            return Err(Error::too_many("max_streams", text));
         }
         // Nobody in particular is many.
         let known = who != Who::default();
         if known && counts.viewers.get(&who).is_some_and(|count| *count >= most_of_viewer) {
             let text =
                 format!("you have {most_of_viewer} streams open here, which are all that you may have");
-            return Err(Error::over_limit("max_streams_per_viewer", text));
+            return Err(Error::too_many("max_streams_per_viewer", text));
         }
         counts.all += 1;
         *counts.viewers.entry(who).or_default() += 1;

@@ -3,12 +3,11 @@
 
 use async_graphql::indexmap::IndexMap;
 use async_graphql::registry::{
-    __DirectiveLocation as Location, MetaDirective, MetaDirectiveInvocation, MetaInputValue, MetaType,
-    Registry,
+    __DirectiveLocation as Location, MetaDirective, MetaDirectiveInvocation, MetaType, Registry,
 };
 use async_graphql::{Name, Value};
 
-use super::meta::{add_enum, argument};
+use super::meta::{add_enum, directive_argument};
 use crate::store::db::reads::Hint;
 
 const NAME: &str = "cacheControl";
@@ -22,11 +21,9 @@ pub(super) fn add_cache_control(registry: &mut Registry) {
     ];
     let scopes = scopes.map(|(name, doc)| (name.to_owned(), doc.to_owned()));
     add_enum(registry, SCOPE, "Who may get the same answer from a cache.", scopes);
-    // The library writes no descriptions of a directive's arguments into SDL, so they stand in the directive's own.
     let args =
         [("maxAge", "Int"), ("scope", SCOPE), ("staleWhileRevalidate", "Int"), ("staleIfError", "Int")];
-    let args = args
-        .map(|(name, ty)| (name.to_owned(), MetaInputValue { description: None, ..argument(name, ty, "") }));
+    let args = args.map(|(name, ty)| directive_argument(name, ty));
     registry.add_directive(MetaDirective {
         name: NAME.to_owned(),
         description: Some(

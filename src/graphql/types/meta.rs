@@ -138,6 +138,12 @@ pub(crate) fn field(
     }
 }
 
+/// An argument of a directive. The library writes no descriptions of these into SDL, so they stand in the directive's
+/// own.
+pub(crate) fn directive_argument(name: &str, ty: &str) -> (String, MetaInputValue) {
+    (name.to_owned(), argument(name, ty, ""))
+}
+
 /// An argument, or a field of an input object.
 pub(crate) fn argument(name: &str, ty: &str, doc: &str) -> MetaInputValue {
     MetaInputValue {

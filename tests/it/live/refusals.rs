@@ -54,7 +54,7 @@ async fn what_cannot_be_told_is_refused() {
     }
     for (viewer, limit) in [(&one, "max_streams"), (&two, "max_streams")] {
         let refused = process.open(document, json!({}), viewer).await.err().unwrap();
-        assert_eq!(refused.error.limit(), Some(limit));
+        assert_eq!((refused.error.code(), refused.error.limit()), (Code::RateLimited, Some(limit)));
     }
     streams.pop();
     let refused = process.open(document, json!({}), &one).await.err().unwrap();
