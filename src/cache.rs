@@ -27,6 +27,7 @@ pub mod flight;
 mod image;
 mod purges;
 pub mod shared;
+pub mod sources;
 
 /// About how many bytes an answer has, to size the tables.
 const USUAL: u64 = 4_096;
@@ -230,7 +231,14 @@ impl Cache {
             return Found::Stale(entry, Miss::Behind);
         }
         let checked = entry.checked.load(Ordering::Acquire);
-        let miss = match self.0.freshness.judge(&entry.sources, checked) {
+        // Nobody needs to know what it was made of before something has changed.
+        let verdict = if checked >= self.0.freshness.now() {
+            Verdict::Fresh(checked)
+        } else {
+            let judge = |sources| self.0.freshness.judge(sources, checked);
+            entry.sources.get().map_or(Verdict::Forgotten, judge)
+        };
+        let miss = match verdict {
             Verdict::Fresh(batch) => {
                 if batch > checked {
                     entry.checked.fetch_max(batch, Ordering::AcqRel);

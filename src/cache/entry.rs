@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
-use crate::cache::freshness::Sources;
 use crate::cache::key::{Key, hexadecimal};
+use crate::cache::sources::{Kept, Sources};
 use crate::model::change::Snapshot;
 use crate::model::graph;
 use crate::store::db::reads::{Hint, Noted};
@@ -30,7 +29,7 @@ pub struct Entry {
     /// Where it comes from.
     pub origin: Origin,
     /// What it was made of.
-    pub sources: Sources,
+    pub sources: Kept,
     /// What the tail of the process that made it had passed when the request began.
     pub as_of: Arc<Snapshot>,
     /// Up to which of our batches it is known to hold.
@@ -57,14 +56,13 @@ pub struct Origin {
 impl Entry {
     /// The hash of a body: 128 bits as hexadecimal digits.
     pub fn hash_of(body: &[u8]) -> Box<str> {
-        let hash = Sha256::digest(body);
-        hexadecimal(&hash[..16]).into()
+        hexadecimal(&blake3::hash(body).as_bytes()[..16]).into()
     }
 
     /// An answer to a request that began when the tail had passed this batch, as our process counts, and all that the
     /// snapshot sees.
     pub fn new(body: Bytes, origin: Origin, sources: Sources, began: (u64, Arc<Snapshot>)) -> Self {
-        Self::known(Self::hash_of(&body), body, origin, sources, began)
+        Self::known(Self::hash_of(&body), body, origin, sources.into(), began)
     }
 
     /// The same of a body whose hash is known.
@@ -72,7 +70,7 @@ impl Entry {
         hash: Box<str>,
         body: Bytes,
         origin: Origin,
-        sources: Sources,
+        sources: Kept,
         (batch, as_of): (u64, Arc<Snapshot>),
     ) -> Self {
         let (checked, hits) = (AtomicU64::new(batch), AtomicU32::new(0));
@@ -96,16 +94,18 @@ impl Entry {
 
     /// What it was made of and how long it lives, for people. Of many rows it shows the first.
     pub fn describe(&self) -> serde_json::Value {
+        let unread = Sources::default();
+        let sources = self.sources.get().unwrap_or(&unread);
         let lists =
-            self.sources.lists.iter().map(|(list, keys)| json!({"table": list.table, "parents": keys.len()}));
+            sources.lists.iter().map(|(list, keys)| json!({"table": list.table, "parents": keys.len()}));
         json!({
             "ageMs": u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX),
             "lifetimeMs": u64::try_from(self.origin.lifetime.as_millis()).unwrap_or(u64::MAX),
             "staleWhileRevalidateMs": u64::from(self.origin.hint.stale_while_revalidate_s) * 1_000,
             "staleIfErrorMs": u64::from(self.origin.hint.stale_if_error_s) * 1_000,
             "scope": if self.origin.personal { "PRIVATE" } else { "PUBLIC" },
-            "rows": self.sources.rows.len(),
-            "tags": self.sources.rows.iter().take(SHOWN).collect::<Vec<_>>(),
+            "rows": sources.rows.len(),
+            "tags": sources.rows.iter().take(SHOWN).collect::<Vec<_>>(),
             "lists": lists.collect::<Vec<_>>(),
             "bytes": self.weight(),
         })

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::cache::image::Mark;
+use crate::cache::sources::Sources;
 use crate::model::catalog::catalog;
 use crate::model::change::{Change, Op, Snapshot};
-use crate::store::db::reads::{List, Noted};
 
 /// Rows that are remembered by each of two generations: 12 MB in all.
 const ROWS: usize = 131_072;
@@ -23,34 +23,6 @@ const ROWS: usize = 131_072;
 const CHANGES: usize = 2_048;
 /// Batches whose snapshots are remembered, for the entries of other processes.
 const SNAPSHOTS: usize = 8_192;
-
-/// What an answer was made of.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sources {
-    /// The rows that it shows, in order.
-    pub rows: Vec<Uuid>,
-    /// The lists that it shows, counts or measures, each with the ids of its parents in order.
-    pub lists: Vec<(List, Vec<Uuid>)>,
-}
-
-impl Sources {
-    /// From what was noted.
-    pub fn new(noted: Noted) -> Self {
-        let Noted { mut rows, mut lists, .. } = noted;
-        for ids in lists.iter_mut().map(|(_, keys)| keys).chain([&mut rows]) {
-            ids.sort_unstable();
-            ids.dedup();
-            ids.shrink_to_fit();
-        }
-        Self { rows, lists }
-    }
-
-    /// About how many bytes they take.
-    pub fn weight(&self) -> usize {
-        let lists = self.lists.iter().map(|(_, keys)| 256 + keys.len() * 16);
-        self.rows.len() * 16 + lists.sum::<usize>()
-    }
-}
 
 /// What an entry is told.
 #[derive(Debug, Clone, PartialEq, Eq)]

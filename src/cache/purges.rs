@@ -52,9 +52,12 @@ impl Purges {
         }
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = entry.origin.begun;
-        let has = |tag: &Tag| match tag {
-            Tag::Row(id) => entry.sources.rows.binary_search(id).is_ok(),
-            Tag::Table(name) => entry.sources.lists.iter().any(|(list, _)| list.table == *name),
+        // Of what cannot be read nobody knows.
+        let has = |tag: &Tag| {
+            entry.sources.get().is_none_or(|sources| match tag {
+                Tag::Row(id) => sources.rows.binary_search(id).is_ok(),
+                Tag::Table(name) => sources.lists.iter().any(|(list, _)| list.table == *name),
+            })
         };
         known.all.is_some_and(|at| begun <= at) || known.tags.iter().any(|(tag, at)| begun <= *at && has(tag))
     }

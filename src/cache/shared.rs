@@ -2,32 +2,29 @@
 //! of them is executing. Redis may lose or hold back what it likes: an entry is believed only if it proves that one
 //! of ours wrote it, and if our own tail finds that it still holds.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-use zstd::bulk::Decompressor;
 
 use crate::cache::entry::{Entry, Origin};
-use crate::cache::freshness::{Freshness, Sources};
+use crate::cache::freshness::Freshness;
 use crate::cache::key::{Key, Keys};
+use crate::cache::sources::Kept;
 use crate::error::Result;
-use crate::store::db::reads::{Hint, List};
+use crate::store::db::reads::Hint;
 use crate::store::redis::Redis;
 
 /// What an entry begins with: a version of the form. Others are not read.
-const MAGIC: &[u8; 4] = b"EGA1";
+const MAGIC: &[u8; 4] = b"EGA2";
 /// What follows it if the rest is compressed, or not.
 const PLAIN: u8 = 0;
 const COMPRESSED: u8 = 1;
 const PROOF: usize = 32;
-/// Entries above so many bytes are compressed: smaller ones take longer to unpack than to send. Larger ones are sooner
-/// read, proved and unpacked than read and proved as they are.
+/// Entries above so many bytes are compressed, by LZ4: smaller ones take longer to unpack than to send. Larger ones are
+/// as soon read, proved and unpacked as read and proved as they are; what compresses better takes three times as long.
 const COMPRESS_ABOVE: usize = 4_096;
-const LEVEL: i32 = 1;
 /// What an entry may become when it is unpacked.
 const LARGEST: usize = 64 << 20;
 
@@ -38,21 +35,20 @@ pub struct SharedCache {
     keys: Keys,
 }
 
-/// What is said of an entry besides its body, rows and keys.
+/// What is said of an entry before its sources and its body.
 #[derive(Serialize, Deserialize)]
-struct Head {
-    as_of: String,
+struct Head<'a> {
+    as_of: &'a str,
     /// Of the body.
-    hash: Box<str>,
-    operation: Option<Box<str>>,
+    hash: &'a str,
+    operation: Option<&'a str>,
     /// When the request began, in milliseconds since 1970.
     begun: u64,
     lifetime_ms: u64,
     hint: Hint,
     personal: bool,
-    /// How many rows, and for each list how many keys follow.
-    rows: usize,
-    lists: Vec<(List, usize)>,
+    /// Bytes of the sources.
+    sources: usize,
 }
 
 impl SharedCache {
@@ -74,7 +70,7 @@ impl SharedCache {
     /// The entry of a key, if there is one that this process can judge.
     pub async fn get(&self, key: &Key, freshness: &Freshness) -> Option<Arc<Entry>> {
         let bytes = self.redis.get(&format!("answer:{key}")).await?;
-        self.decode(key, bytes.into(), freshness).map(Arc::new)
+        self.decode(key, &bytes.into(), freshness).map(Arc::new)
     }
 
     /// Keeps an entry for the rest of its life.
@@ -97,45 +93,35 @@ impl SharedCache {
     }
 
     fn encode(&self, key: &Key, entry: &Entry) -> Option<Vec<u8>> {
-        let Sources { rows, lists } = &entry.sources;
         let began = SystemTime::now().checked_sub(entry.age())?.duration_since(UNIX_EPOCH).ok()?;
+        let sources = entry.sources.pack()?;
         let head = Head {
-            as_of: entry.as_of.to_string(),
-            hash: entry.hash.clone(),
-            operation: entry.origin.operation.clone(),
+            as_of: &entry.as_of.to_string(),
+            hash: &entry.hash,
+            operation: entry.origin.operation.as_deref(),
             begun: u64::try_from(began.as_millis()).ok()?,
             lifetime_ms: u64::try_from(entry.origin.lifetime.as_millis()).ok()?,
             hint: entry.origin.hint,
             personal: entry.origin.personal,
-            rows: rows.len(),
-            lists: lists.iter().map(|(list, keys)| (list.clone(), keys.len())).collect(),
+            sources: sources.len(),
         };
-        let head = serde_json::to_vec(&head).ok()?;
-        let mut plain = Vec::with_capacity(head.len() + rows.len() * 16 + entry.body.len() + 64);
-        plain.extend_from_slice(&u32::try_from(head.len()).ok()?.to_be_bytes());
-        plain.extend_from_slice(&head);
-        for id in rows.iter().chain(lists.iter().flat_map(|(_, keys)| keys)) {
-            plain.extend_from_slice(id.as_bytes());
-        }
+        let mut plain = postcard::to_stdvec(&head).ok()?;
+        plain.extend_from_slice(&sources);
         plain.extend_from_slice(&entry.body);
         let (kind, packed) = if plain.len() > COMPRESS_ABOVE {
-            (COMPRESSED, zstd::bulk::compress(&plain, LEVEL).ok()?)
+            (COMPRESSED, lz4_flex::compress_prepend_size(&plain))
         } else {
             (PLAIN, plain)
         };
-        let mut bytes = Vec::with_capacity(packed.len() + MAGIC.len() + 1 + PROOF);
-        bytes.extend_from_slice(MAGIC);
-        bytes.push(kind);
-        bytes.extend_from_slice(&self.keys.proof(key, &packed));
-        bytes.extend_from_slice(&packed);
-        Some(bytes)
+        let proof = self.keys.proof(key, &packed);
+        Some([&MAGIC[..], &[kind], proof.as_bytes(), &packed].concat())
     }
 
     /// None for anything that is not an entry of ours for this key, or too old to be judged.
-    fn decode(&self, key: &Key, bytes: Bytes, freshness: &Freshness) -> Option<Entry> {
+    fn decode(&self, key: &Key, bytes: &Bytes, freshness: &Freshness) -> Option<Entry> {
         let (kind, rest) = bytes.strip_prefix(MAGIC)?.split_first()?;
-        let (proof, packed) = rest.split_at_checked(PROOF)?;
-        if *proof != self.keys.proof(key, packed) {
+        let (proof, packed) = rest.split_first_chunk::<PROOF>()?;
+        if self.keys.proof(key, packed) != *proof {
             return None;
         }
         let plain = match *kind {
@@ -143,60 +129,40 @@ impl SharedCache {
             COMPRESSED => unpack(packed)?.into(),
             _ => return None,
         };
-        let (length, rest) = plain.split_at_checked(4)?;
-        let length = usize::try_from(u32::from_be_bytes(length.try_into().ok()?)).ok()?;
-        let (head, rest) = rest.split_at_checked(length)?;
-        let head: Head = serde_json::from_slice(head).ok()?;
-        let mut rest = rest;
-        let mut ids = |count: usize| -> Option<Vec<Uuid>> {
-            let (ids, after) = rest.split_at_checked(count.checked_mul(16)?)?;
-            rest = after;
-            ids.chunks_exact(16).map(|id| Uuid::from_slice(id).ok()).collect()
-        };
-        let rows = ids(head.rows)?;
-        let lists: Option<_> = head.lists.into_iter().map(|(list, keys)| Some((list, ids(keys)?))).collect();
-        let sources = Sources { rows, lists: lists? };
-        let body = plain.slice_ref(rest);
+        let (head, rest): (Head<'_>, _) = postcard::take_from_bytes(&plain).ok()?;
+        let (sources, body) = rest.split_at_checked(head.sources)?;
         let as_of = Arc::new(head.as_of.parse().ok()?);
         let batch = freshness.batch_of(&as_of)?;
         let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
         let age = Duration::from_millis(now.saturating_sub(head.begun));
-        let begun = Instant::now().checked_sub(age)?;
-        let lifetime = Duration::from_millis(head.lifetime_ms);
-        let Head { hash, operation, hint, personal, .. } = head;
-        let origin = Origin { operation, begun, lifetime, hint, personal };
-        Some(Entry::known(hash, body, origin, sources, (batch, as_of)))
+        let origin = Origin {
+            operation: head.operation.map(Into::into),
+            begun: Instant::now().checked_sub(age)?,
+            lifetime: Duration::from_millis(head.lifetime_ms),
+            hint: head.hint,
+            personal: head.personal,
+        };
+        let sources = Kept::packed(plain.slice_ref(sources));
+        Some(Entry::known(head.hash.into(), plain.slice_ref(body), origin, sources, (batch, as_of)))
     }
 }
 
-thread_local! {
-    /// What unpacks: making it anew takes longer than to unpack.
-    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-}
-
 fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
-    let size = unpacked_size(packed)?;
-    UNPACKER.with_borrow_mut(|unpacker| {
-        if unpacker.is_none() {
-            *unpacker = Decompressor::new().ok();
-        }
-        unpacker.as_mut()?.decompress(packed, size).ok()
-    })
-}
-
-/// As the packer noted it.
-fn unpacked_size(packed: &[u8]) -> Option<usize> {
-    Decompressor::upper_bound(packed).filter(|size| *size <= LARGEST)
+    let (size, packed) = lz4_flex::block::uncompressed_size(packed).ok()?;
+    (size <= LARGEST).then(|| lz4_flex::decompress(packed, size).ok()).flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use uuid::Uuid;
+
     use super::*;
+    use crate::cache::sources::Sources;
     use crate::model::change::Snapshot;
     use crate::model::viewer::{Credential, Grant, Holder, Role, Standing, Viewer};
-    use crate::store::db::reads::{Condition, Scalar};
+    use crate::store::db::reads::{Condition, List, Scalar};
 
     fn nobody() -> Viewer {
         let grant = Grant { holder: Holder::Nobody, role: Role::Viewer, projects: None };
@@ -243,19 +209,20 @@ mod tests {
             freshness.arrive(3, &Arc::new(Snapshot::up_to(4)));
             let entry = entry(body, rows);
             let bytes = Bytes::from(shared.encode(&key, &entry).unwrap());
-            let back = shared.decode(&key, bytes.clone(), &freshness).unwrap();
-            prop_assert_eq!((&back.body, &back.hash, &back.sources), (&entry.body, &entry.hash, &entry.sources));
+            let back = shared.decode(&key, &bytes, &freshness).unwrap();
+            prop_assert_eq!((&back.body, &back.hash), (&entry.body, &entry.hash));
+            prop_assert_eq!(back.sources.get().unwrap(), entry.sources.get().unwrap());
             prop_assert_eq!((&back.as_of, back.checked.into_inner()), (&entry.as_of, 3));
             prop_assert_eq!((&back.origin.operation, back.origin.lifetime), (&entry.origin.operation, entry.origin.lifetime));
             prop_assert_eq!((back.origin.hint, back.origin.personal), (entry.origin.hint, entry.origin.personal));
             let other = shared.keys.of_operation(&nobody(), true, b"{ a }");
-            prop_assert!(shared.decode(&other, bytes.clone(), &freshness).is_none());
-            prop_assert!(self::shared(b"another").decode(&key, bytes.clone(), &freshness).is_none());
-            prop_assert!(shared.decode(&key, bytes.clone(), &Freshness::default()).is_none());
+            prop_assert!(shared.decode(&other, &bytes, &freshness).is_none());
+            prop_assert!(self::shared(b"another").decode(&key, &bytes, &freshness).is_none());
+            prop_assert!(shared.decode(&key, &bytes, &Freshness::default()).is_none());
             let place = spoil.index(bytes.len());
             let mut spoiled = bytes.to_vec();
             if cut { spoiled.truncate(place) } else { spoiled[place] ^= 1 }
-            prop_assert!(shared.decode(&key, spoiled.into(), &freshness).is_none());
+            prop_assert!(shared.decode(&key, &spoiled.into(), &freshness).is_none());
         }
     }
 }

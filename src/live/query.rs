@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::app::App;
 use crate::cache::flight::{Landing, Part};
-use crate::cache::freshness::{Sources, Verdict};
+use crate::cache::freshness::Verdict;
 use crate::cache::key::Key;
+use crate::cache::sources::Sources;
 use crate::error::{Code, Error, Result};
 use crate::graphql::admit::{Admitted, Refusal};
 use crate::graphql::live::LiveQuery;

@@ -340,14 +340,26 @@ async fn what_is_down_is_waited_for() {
             execute(&url, &insert(Uuid::now_v7(), &format!("meanwhile {n}"))).await;
         }
     }
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let without_embedder = fails_again(&gateway.url, 0.0).await;
     world.server.as_mut().unwrap().stop().await;
     world.api.recover();
     execute(&url, &insert(Uuid::now_v7(), "and then")).await;
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    fails_again(&gateway.url, without_embedder).await;
     world.server.as_mut().unwrap().restart().await;
     agree(&url, &gateway.vectors).await;
     assert_eq!(table(&url).await.len(), 7);
     assert_eq!(column(&url, "select count(*) from parked_rows").await, ["0"]);
-    assert!(metric(&gateway.url, "indexer_failures_total").await > 0.0);
+}
+
+/// Waits until the indexer had to wait once more, and says how often it had.
+async fn fails_again(url: &str, before: f64) -> f64 {
+    let begun = Instant::now();
+    loop {
+        let failures = metric(url, "indexer_failures_total").await;
+        if failures > before {
+            return failures;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is down, and nothing fails");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

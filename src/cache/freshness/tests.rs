@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::store::db::reads::{Condition, Scalar};
+use crate::store::db::reads::{Condition, List, Noted, Scalar};
 
 const TABLES: [&str; 2] = ["tasks", "evidence"];
 const TEXTS: [&str; 3] = ["pending", "processing", "completed"];
