@@ -96,7 +96,7 @@ impl App {
             move || f64::from(up.is_up()),
         )?;
         let documents = Documents::new(redis.clone(), db.clone());
-        let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters);
+        let cache = Cache::new(config.cache_bounds(), keys, redis, freshness, counters)?;
         watch_cache(&metrics, &cache)?;
         let sockets = Sockets::new(&config.sockets, metrics.clone());
         let live =

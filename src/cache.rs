@@ -13,6 +13,7 @@ use crate::cache::key::{Key, Keys};
 use crate::cache::purges::Purges;
 use crate::cache::shared::SharedCache;
 use crate::config::CacheBounds;
+use crate::error::Result;
 use crate::model::tag::Tag;
 use crate::store::db::reads::Hint;
 use crate::store::redis::Redis;
@@ -113,18 +114,18 @@ impl Miss {
 }
 
 impl Cache {
-    /// An empty cache.
+    /// An empty cache. Fails for no reason that is known.
     pub fn new(
         bounds: CacheBounds,
         keys: Keys,
         redis: Redis,
         freshness: Freshness,
         metrics: CacheMetrics,
-    ) -> Self {
+    ) -> Result<Self> {
         let items = usize::try_from(bounds.bytes / USUAL).unwrap_or(usize::MAX).clamp(1, 1 << 20);
-        Self(Arc::new(Shared {
+        Ok(Self(Arc::new(Shared {
             bounds,
-            shared: SharedCache::new(redis, keys.clone()),
+            shared: SharedCache::new(redis, &keys)?,
             keys,
             freshness,
             answers: Answers::with(
@@ -139,7 +140,7 @@ impl Cache {
             flights: Flights::default(),
             purges: Purges::default(),
             metrics,
-        }))
+        })))
     }
 
     /// Whether there is one.

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::entry::{Entry, Origin};
 use crate::cache::freshness::Freshness;
 use crate::cache::key::{Key, Keys};
 use crate::cache::sources::Kept;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::db::reads::Hint;
 use crate::store::redis::Redis;
 
@@ -21,7 +23,8 @@ const MAGIC: &[u8; 4] = b"EGA2";
 /// What follows it if the rest is compressed, or not.
 const PLAIN: u8 = 0;
 const COMPRESSED: u8 = 1;
-const PROOF: usize = 32;
+/// The two, and the nonce: what stands before what is sealed.
+const PREFIX: usize = MAGIC.len() + 1 + NONCE_LEN;
 /// Entries above so many bytes are compressed, by LZ4: smaller ones take longer to unpack than to send. Larger ones are
 /// as soon read, proved and unpacked as read and proved as they are; what compresses better takes three times as long.
 const COMPRESS_ABOVE: usize = 4_096;
@@ -32,7 +35,8 @@ const LARGEST: usize = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct SharedCache {
     redis: Redis,
-    keys: Keys,
+    /// Seals entries: nobody else can read them, or write one that is believed.
+    sealer: Arc<LessSafeKey>,
 }
 
 /// What is said of an entry before its sources and its body.
@@ -52,9 +56,11 @@ struct Head<'a> {
 }
 
 impl SharedCache {
-    /// By this server, or none.
-    pub fn new(redis: Redis, keys: Keys) -> Self {
-        Self { redis, keys }
+    /// By this server, or none. Fails for no reason that is known.
+    pub fn new(redis: Redis, keys: &Keys) -> Result<Self> {
+        let key = UnboundKey::new(&AES_256_GCM, &keys.sealing())
+            .map_err(|_| Error::internal("the key for sealing is none"))?;
+        Ok(Self { redis, sealer: Arc::new(LessSafeKey::new(key)) })
     }
 
     /// Whether there is one, up or down.
@@ -70,7 +76,7 @@ impl SharedCache {
     /// The entry of a key, if there is one that this process can judge.
     pub async fn get(&self, key: &Key, freshness: &Freshness) -> Option<Arc<Entry>> {
         let bytes = self.redis.get(&format!("answer:{key}")).await?;
-        self.decode(key, &bytes.into(), freshness).map(Arc::new)
+        self.decode(key, bytes, freshness).map(Arc::new)
     }
 
     /// Keeps an entry for the rest of its life.
@@ -108,24 +114,31 @@ impl SharedCache {
         let mut plain = postcard::to_stdvec(&head).ok()?;
         plain.extend_from_slice(&sources);
         plain.extend_from_slice(&entry.body);
-        let (kind, packed) = if plain.len() > COMPRESS_ABOVE {
+        let (kind, mut packed) = if plain.len() > COMPRESS_ABOVE {
             (COMPRESSED, lz4_flex::compress_prepend_size(&plain))
         } else {
             (PLAIN, plain)
         };
-        let proof = self.keys.proof(key, &packed);
-        Some([&MAGIC[..], &[kind], proof.as_bytes(), &packed].concat())
+        // By chance: keys live as long as the server's secret, and what may happen once in 2^32 entries is that two of
+        // them have one nonce.
+        let mut nonce = [0; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce).ok()?;
+        let unique = Nonce::assume_unique_for_key(nonce);
+        let tag = self.sealer.seal_in_place_separate_tag(unique, place(kind, key), &mut packed).ok()?;
+        Some([&MAGIC[..], &[kind], &nonce, &packed, tag.as_ref()].concat())
     }
 
     /// None for anything that is not an entry of ours for this key, or too old to be judged.
-    fn decode(&self, key: &Key, bytes: &Bytes, freshness: &Freshness) -> Option<Entry> {
-        let (kind, rest) = bytes.strip_prefix(MAGIC)?.split_first()?;
-        let (proof, packed) = rest.split_first_chunk::<PROOF>()?;
-        if self.keys.proof(key, packed) != *proof {
-            return None;
-        }
-        let plain = match *kind {
-            PLAIN => bytes.slice_ref(packed),
+    fn decode(&self, key: &Key, mut bytes: Vec<u8>, freshness: &Freshness) -> Option<Entry> {
+        let (prefix, sealed) = bytes.split_at_mut_checked(PREFIX)?;
+        let (&kind, nonce) = prefix.strip_prefix(MAGIC)?.split_first()?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let packed = self.sealer.open_in_place(nonce, place(kind, key), sealed).ok()?;
+        let plain = match kind {
+            PLAIN => {
+                let end = PREFIX + packed.len();
+                Bytes::from(bytes).slice(PREFIX..end)
+            }
             COMPRESSED => unpack(packed)?.into(),
             _ => return None,
         };
@@ -145,6 +158,15 @@ impl SharedCache {
         let sources = Kept::packed(plain.slice_ref(sources));
         Some(Entry::known(head.hash.into(), plain.slice_ref(body), origin, sources, (batch, as_of)))
     }
+}
+
+/// What an entry belongs to: what is sealed for one key is nothing under another.
+fn place(kind: u8, key: &Key) -> Aad<[u8; 37]> {
+    let mut place = [0; 37];
+    place[..4].copy_from_slice(MAGIC);
+    place[4] = kind;
+    place[5..].copy_from_slice(key.as_bytes());
+    Aad::from(place)
 }
 
 fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
@@ -169,8 +191,12 @@ mod tests {
         Viewer::admitted(&grant, &Standing::default(), Credential::None)
     }
 
+    fn keys(secret: &[u8]) -> Keys {
+        Keys::new("type Query", "here", secret)
+    }
+
     fn shared(secret: &[u8]) -> SharedCache {
-        SharedCache::new(Redis::Off, Keys::new("type Query", "here", secret))
+        SharedCache::new(Redis::Off, &keys(secret)).unwrap()
     }
 
     fn entry(body: Vec<u8>, rows: u8) -> Entry {
@@ -204,25 +230,25 @@ mod tests {
             cut in any::<bool>(),
         ) {
             let shared = shared(b"secret");
-            let key = shared.keys.of_operation(&nobody(), false, b"{ a }");
+            let key = keys(b"secret").of_operation(&nobody(), false, b"{ a }");
             let freshness = Freshness::default();
             freshness.arrive(3, &Arc::new(Snapshot::up_to(4)));
             let entry = entry(body, rows);
-            let bytes = Bytes::from(shared.encode(&key, &entry).unwrap());
-            let back = shared.decode(&key, &bytes, &freshness).unwrap();
+            let bytes = shared.encode(&key, &entry).unwrap();
+            let back = shared.decode(&key, bytes.clone(), &freshness).unwrap();
             prop_assert_eq!((&back.body, &back.hash), (&entry.body, &entry.hash));
             prop_assert_eq!(back.sources.get().unwrap(), entry.sources.get().unwrap());
             prop_assert_eq!((&back.as_of, back.checked.into_inner()), (&entry.as_of, 3));
             prop_assert_eq!((&back.origin.operation, back.origin.lifetime), (&entry.origin.operation, entry.origin.lifetime));
             prop_assert_eq!((back.origin.hint, back.origin.personal), (entry.origin.hint, entry.origin.personal));
-            let other = shared.keys.of_operation(&nobody(), true, b"{ a }");
-            prop_assert!(shared.decode(&other, &bytes, &freshness).is_none());
-            prop_assert!(self::shared(b"another").decode(&key, &bytes, &freshness).is_none());
-            prop_assert!(shared.decode(&key, &bytes, &Freshness::default()).is_none());
+            let other = keys(b"secret").of_operation(&nobody(), true, b"{ a }");
+            prop_assert!(shared.decode(&other, bytes.clone(), &freshness).is_none());
+            prop_assert!(self::shared(b"another").decode(&key, bytes.clone(), &freshness).is_none());
+            prop_assert!(shared.decode(&key, bytes.clone(), &Freshness::default()).is_none());
             let place = spoil.index(bytes.len());
-            let mut spoiled = bytes.to_vec();
+            let mut spoiled = bytes;
             if cut { spoiled.truncate(place) } else { spoiled[place] ^= 1 }
-            prop_assert!(shared.decode(&key, &spoiled.into(), &freshness).is_none());
+            prop_assert!(shared.decode(&key, spoiled, &freshness).is_none());
         }
     }
 }
