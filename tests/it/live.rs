@@ -19,6 +19,7 @@ mod exact;
 #[cfg(all(feature = "edge", feature = "minilm"))]
 mod matched;
 mod operations;
+pub(crate) mod oracle;
 mod refusals;
 mod silence;
 
