@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::harness::{Database, SECRET, config, execute};
 
 mod answers;
+mod behind;
 mod exact;
 #[cfg(all(feature = "edge", feature = "minilm"))]
 mod matched;

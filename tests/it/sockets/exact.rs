@@ -1,0 +1,102 @@
+//! Everything once, over the wire: whatever becomes of gateways and of the network, each subscriber's events are those
+//! that the database's own history makes.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::storm::{Fleet, Manner, Subscriber, Transport, serve};
+use crate::harness::Database;
+use crate::live::oracle::{History, WISHES, fault, remember, write_all};
+
+/// Both transports in turn.
+const fn transport(n: usize) -> Transport {
+    if n.is_multiple_of(2) { Transport::Socket } else { Transport::Events }
+}
+
+/// Holds all that was told against the history, and says how connections ended, by transport.
+async fn judge(url: &str, subscribers: Vec<Subscriber>) -> BTreeMap<(&'static str, &'static str), u32> {
+    let history = History::read(url).await;
+    let expected: Vec<_> = WISHES.iter().map(|wish| (wish, history.expected(wish))).collect();
+    let mut ends = BTreeMap::new();
+    let mut events = 0;
+    for subscriber in &subscribers {
+        let (_, expected) = expected.iter().find(|(wish, _)| std::ptr::eq(*wish, subscriber.wish)).unwrap();
+        let (transport, manner) = (subscriber.transport, subscriber.manner);
+        assert_eq!(fault(expected, &subscriber.told), None, "{transport:?} {manner:?} {:?}", subscriber.ends);
+        events += subscriber.told.len();
+        let name = if transport == Transport::Socket { "socket" } else { "events" };
+        for (end, count) in &subscriber.ends {
+            *ends.entry((name, *end)).or_default() += count;
+        }
+    }
+    println!("{} changes, {} subscribers, {events} events, {ends:?}", history.len(), subscribers.len());
+    ends
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_subscriber_is_told_what_the_history_says() {
+    const SUBSCRIBERS: usize = 200;
+    let database = Database::empty().await;
+    let url = &database.url;
+    remember(url).await;
+    let mut processes = [(); 2].map(|()| serve(url, "127.0.0.1:0").unwrap());
+    let fleet = Fleet::of([&processes[0], &processes[1]]).await;
+    let cursor = fleet.cursor().await;
+    let mut listening = JoinSet::new();
+    for n in 0..SUBSCRIBERS {
+        let manner = if n % 25 < 2 { Manner::Stalls } else { Manner::Moves };
+        let subscriber = Subscriber::new(n, &WISHES[n / 2 % WISHES.len()], transport(n), manner, &cursor);
+        listening.spawn(subscriber.listen(fleet.clone()));
+    }
+    let lasting = Duration::from_secs(10);
+    let writing = write_all(url, 8, lasting, Duration::from_millis(250));
+    let striking = fleet.strike(url, &mut processes, Instant::now() + lasting);
+    let ((), [kills, stops]) = tokio::join!(writing, striking);
+    let begun = Instant::now();
+    let heard =
+        timeout(Duration::from_secs(60), listening.join_all()).await.expect("the last row does not come");
+    println!("{kills} kills, {stops} stops; the last row came to the last one after {:?}", begun.elapsed());
+    assert_eq!(heard.len(), SUBSCRIBERS);
+    let ends = judge(url, heard).await;
+    assert!(kills >= 4 && stops >= 1, "{kills} {stops}");
+    for transport in ["socket", "events"] {
+        for end in ["broken", "left", "restart", "refused"] {
+            assert!(ends.contains_key(&(transport, end)), "no {transport} was {end}: {ends:?}");
+        }
+    }
+}
+
+/// A process that is told to stop sends everybody away with a word, and nobody misses anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stops_sends_its_subscribers_elsewhere() {
+    const SUBSCRIBERS: usize = 32;
+    let database = Database::empty().await;
+    let url = &database.url;
+    remember(url).await;
+    let [mut old, new] = [(); 2].map(|()| serve(url, "127.0.0.1:0").unwrap());
+    let fleet = Fleet::of([&old, &old]).await;
+    let cursor = fleet.cursor().await;
+    let mut listening = JoinSet::new();
+    for n in 0..SUBSCRIBERS {
+        let wish = &WISHES[n / 2 % WISHES.len()];
+        listening.spawn(Subscriber::new(n, wish, transport(n), Manner::Stays, &cursor).listen(fleet.clone()));
+    }
+    let stopping = async {
+        sleep(Duration::from_millis(1_500)).await;
+        fleet.put(0, &new);
+        fleet.put(1, &new);
+        old.terminate();
+        tokio::task::spawn_blocking(move || old.wait()).await.unwrap()
+    };
+    let writing = write_all(url, 4, Duration::from_secs(4), Duration::from_millis(60));
+    let (code, ()) = tokio::join!(stopping, writing);
+    assert_eq!(code, Some(0));
+    let heard =
+        timeout(Duration::from_secs(60), listening.join_all()).await.expect("the last row does not come");
+    let ends = judge(url, heard).await;
+    let each = u32::try_from(SUBSCRIBERS / 2).unwrap();
+    assert_eq!(ends, BTreeMap::from([(("events", "restart"), each), (("socket", "restart"), each)]));
+}
