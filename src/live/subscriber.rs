@@ -11,10 +11,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::changes::tail::{Batch, PAGE, Reached};
 use crate::error::{Code, Error, Result};
-use crate::live::Event;
 use crate::live::events::{Frame, coalesced};
 use crate::live::feed::Feed;
 use crate::live::silence::Deadlines;
+use crate::live::{Event, interrupted};
 use crate::model::change::{Place, Snapshot, read};
 use crate::telemetry::Counted;
 
@@ -101,7 +101,7 @@ impl Subscriber {
                 }
                 Err(RecvError::Closed) => {
                     self.over = true;
-                    return Some(Event::fatal(Error::internal("a feed of events has ended")));
+                    return Some(Event::fatal(interrupted()));
                 }
             }
         }
@@ -155,8 +155,7 @@ impl Subscriber {
     /// Reads the log up to where the feed is, and joins it there.
     async fn catch_up(&mut self) -> Result<()> {
         if self.feed.is_over() {
-            let text = "the stream was interrupted; resume it at its last cursor";
-            return Err(Error::new(Code::Unavailable, text));
+            return Err(interrupted());
         }
         if self.behind.is_none() {
             self.behind = Some(self.feed.counts().behind());

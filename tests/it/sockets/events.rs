@@ -37,7 +37,7 @@ impl Event {
 }
 
 impl Events {
-    async fn of(request: RequestBuilder) -> Self {
+    pub(super) async fn of(request: RequestBuilder) -> Self {
         let response = request.header("accept", "text/event-stream").send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["cache-control"], "no-store");
@@ -85,7 +85,7 @@ impl Events {
         }
     }
 
-    async fn event(&mut self) -> Event {
+    pub(super) async fn event(&mut self) -> Event {
         self.next().await.expect("the stream is over")
     }
 }

@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use evidence_gateway::http::viewer::Access;
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::events::Events;
 use super::storm::{Fleet, Manner, Subscriber, Transport, serve};
-use crate::harness::Database;
+use super::{Client, metric, until};
+use crate::harness::{Database, Gateway, column, execute};
 use crate::live::oracle::{History, WISHES, fault, remember, write_all};
 
 /// Both transports in turn.
@@ -47,7 +51,11 @@ async fn every_subscriber_is_told_what_the_history_says() {
     let cursor = fleet.cursor().await;
     let mut listening = JoinSet::new();
     for n in 0..SUBSCRIBERS {
-        let manner = if n % 25 < 2 { Manner::Stalls } else { Manner::Moves };
+        let manner = match n % 25 {
+            0 | 1 => Manner::Stalls,
+            2..=4 => Manner::Stays,
+            _ => Manner::Moves,
+        };
         let subscriber = Subscriber::new(n, &WISHES[n / 2 % WISHES.len()], transport(n), manner, &cursor);
         listening.spawn(subscriber.listen(fleet.clone()));
     }
@@ -99,4 +107,50 @@ async fn a_process_that_stops_sends_its_subscribers_elsewhere() {
     let ends = judge(url, heard).await;
     let each = u32::try_from(SUBSCRIBERS / 2).unwrap();
     assert_eq!(ends, BTreeMap::from([(("events", "restart"), each), (("socket", "restart"), each)]));
+}
+
+/// Statements for one event: as many for a hundred subscribers as for one, whatever they speak.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_cost_no_statements() {
+    const CHANGES: &str = "subscription { taskChanged { cursor node { title project { name } } } }";
+    const EVENTS: usize = 8;
+    let database = Database::sample().await;
+    let gateway = Gateway::start(&database.url, &[], Access::Everyone).await;
+    let task = column(&database.url, "select min(id::text) from tasks").await.remove(0);
+    let mut costs = Vec::new();
+    for subscribers in [1, 50] {
+        let (mut sockets, mut events) = (Vec::new(), Vec::new());
+        for _ in 0..subscribers {
+            let mut client = Client::of(&gateway).await;
+            client.subscribe("s", CHANGES).await;
+            sockets.push(client);
+            let request = gateway.client.get(format!("{}/graphql/stream", gateway.url));
+            events.push(Events::of(request.query(&[("query", CHANGES)])).await);
+        }
+        let open = "streams_open{kind=\"subscription\"}";
+        until("all are there", async || metric(&gateway, open).await == Some(2.0 * f64::from(subscribers)))
+            .await;
+        let statements = async || metric(&gateway, "database_statements_total").await.unwrap();
+        let mut least = f64::MAX;
+        for n in 0..EVENTS {
+            let before = statements().await;
+            execute(&database.url, &format!("update tasks set title = '{n}' where id = '{task}'")).await;
+            for client in &mut sockets {
+                assert_eq!(
+                    client.message().await["payload"]["data"]["taskChanged"]["node"]["title"],
+                    json!(n.to_string())
+                );
+            }
+            for stream in &mut events {
+                assert_eq!(
+                    stream.event().await.json()["data"]["taskChanged"]["node"]["title"],
+                    json!(n.to_string())
+                );
+            }
+            // What else the process does in the background does not come each time.
+            least = least.min(statements().await - before);
+        }
+        costs.push(least);
+    }
+    assert!(costs[0] == costs[1] && costs[0] > 0.0, "{costs:?}");
 }
