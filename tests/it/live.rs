@@ -17,6 +17,7 @@ use crate::harness::{Database, SECRET, config, execute};
 mod answers;
 mod behind;
 mod exact;
+mod kinds;
 #[cfg(all(feature = "edge", feature = "minilm"))]
 mod matched;
 mod operations;

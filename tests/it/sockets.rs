@@ -161,7 +161,11 @@ async fn narrow(host: &str) -> std::io::Result<TcpStream> {
 
 /// A value of the metrics.
 async fn metric(gateway: &Gateway, line: &str) -> Option<f64> {
-    let text = gateway.get("/metrics").await.text().await.unwrap();
+    metric_of(&gateway.client, &gateway.url, line).await
+}
+
+async fn metric_of(client: &reqwest::Client, url: &str, line: &str) -> Option<f64> {
+    let text = client.get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();
     let full = format!("evidence_gateway_{line}");
     text.lines().find_map(|found| found.strip_prefix(&full)?.strip_prefix(' ')?.parse().ok())
 }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::operations::PROJECTS;
-use super::oracle::{DOCUMENT, Dice, History, LAST, Told, WISHES, Wish, fault, remember, write_all};
+use super::oracle::{DOCUMENT, Dice, History, LAST, Told, WISHES, Wish, during, fault, remember, write_all};
 use super::*;
 use crate::harness::{member, texts};
 
@@ -71,7 +71,7 @@ async fn every_stream_is_told_what_the_history_says() {
             readers.push((wish, manner, stream));
         }
     }
-    let writing = write_all(url, 8, Duration::from_secs(8), Duration::from_millis(8));
+    let writing = write_all(url, 8, during(Duration::from_secs(8)), Duration::from_millis(8));
     let hearing = readers.into_iter().enumerate().map(|(n, (wish, manner, stream))| {
         let processes = &processes;
         async move { (wish, manner, hear(processes, wish, manner, stream, n as u64 + 99).await) }
@@ -146,11 +146,11 @@ async fn a_list_and_what_follows_are_one() {
     let gateway = crate::harness::Gateway::open(url).await;
     let process = Process::start(url, &[]).await;
     let admin = Viewer::admin();
-    let until = std::time::Instant::now() + Duration::from_secs(4);
-    let writing = write_all(url, 6, Duration::from_secs(4), Duration::from_millis(8));
+    let going = during(Duration::from_secs(4));
+    let writing = write_all(url, 6, &going, Duration::from_millis(8));
     let looking = async {
         let mut looks = Vec::new();
-        while std::time::Instant::now() < until {
+        while going() {
             let answer = gateway.ask("{ changeCursor tasks(first: 100) { nodes { id version } } }").await;
             looks.push(answer);
             tokio::time::sleep(Duration::from_millis(60)).await;

@@ -89,10 +89,10 @@ fn transaction(dice: &mut Dice) -> Vec<String> {
     statements
 }
 
-async fn write(url: &str, seed: u64, until: Instant, pause: Duration) {
+async fn write(url: &str, seed: u64, going: &dyn Fn() -> bool, pause: Duration) {
     let mut conn = AsyncPgConnection::establish(url).await.unwrap();
     let mut dice = Dice(seed);
-    while Instant::now() < until {
+    while going() {
         // One by one, so that each has its own time.
         for statement in transaction(&mut dice) {
             if conn.batch_execute(&statement).await.is_err() {
@@ -105,17 +105,22 @@ async fn write(url: &str, seed: u64, until: Instant, pause: Duration) {
     }
 }
 
-/// Several who write at the same time, and less than `pause` apart each; in the end the last row, which belongs to
-/// every wish.
-pub(crate) async fn write_all(url: &str, writers: u64, lasting: Duration, pause: Duration) {
-    let until = Instant::now() + lasting;
-    join_all((0..writers).map(|n| write(url, n * 7_919 + 1, until, pause))).await;
+/// Several who write at the same time while they may, and less than `pause` apart each; in the end the last row, which
+/// belongs to every wish.
+pub(crate) async fn write_all(url: &str, writers: u64, going: impl Fn() -> bool, pause: Duration) {
+    join_all((0..writers).map(|n| write(url, n * 7_919 + 1, &going, pause))).await;
     let first = PROJECTS[0];
     let last = format!(
         "insert into tasks (id, project_id, title, intent, priority, category)
          values ('{LAST}', '{first}', 'the last of {first}', 'i', 5, 'hot')"
     );
     execute(url, &last).await;
+}
+
+/// So long.
+pub(crate) fn during(lasting: Duration) -> impl Fn() -> bool {
+    let until = Instant::now() + lasting;
+    move || Instant::now() < until
 }
 
 /// What a stream wants, and what it may see.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Instant;
 
 use futures_util::SinkExt;
 use serde_json::{Value, json};
@@ -40,7 +39,7 @@ pub(super) struct Fleet {
     hosts: Mutex<[String; 2]>,
     /// The ways to them by a network that breaks.
     proxies: [String; 2],
-    client: reqwest::Client,
+    pub(super) client: reqwest::Client,
 }
 
 impl Fleet {
@@ -76,23 +75,16 @@ impl Fleet {
         answer["data"]["changeCursor"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
-    /// Kills now the one, now the other, and tells every fourth to stop; each time another one starts, there or
-    /// elsewhere. Says how often it did the one and the other.
-    pub(super) async fn strike(
-        &self,
-        database_url: &str,
-        processes: &mut [Process; 2],
-        until: Instant,
-    ) -> [u32; 2] {
+    /// Ends one or the other, so often: three are killed, and the fourth is told to stop. Each time another one starts,
+    /// there or elsewhere.
+    pub(super) async fn strike(&self, database_url: &str, processes: &mut [Process; 2], times: u32) {
         let mut dice = Dice(41);
-        let mut counts = [0, 0];
         let mut stopping = JoinSet::new();
-        while Instant::now() < until {
+        for n in 1..=times {
             sleep(dice.pause(500, 1_500)).await;
             let place = *dice.pick(&[0, 1]);
             let listen = if *dice.pick(&[true, false]) { self.host(place) } else { ANYWHERE.to_owned() };
-            let stops = (counts[0] + counts[1]) % 4 == 3;
-            counts[usize::from(stops)] += 1;
+            let stops = n.is_multiple_of(4);
             let old = &mut processes[place];
             if stops {
                 old.terminate()
@@ -113,7 +105,6 @@ impl Fleet {
         while let Some(stopped) = stopping.join_next().await {
             stopped.unwrap();
         }
-        counts
     }
 }
 
