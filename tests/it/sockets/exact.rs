@@ -14,7 +14,7 @@ use super::events::Events;
 use super::storm::{Fleet, Manner, Subscriber, Transport, serve};
 use super::{Client, metric, metric_of, until};
 use crate::harness::{Database, Gateway, column, execute};
-use crate::live::oracle::{History, WISHES, during, fault, remember, write_all};
+use crate::live::oracle::{History, WISHES, fault, remember, write_all};
 
 /// The last row comes sooner to everybody, or never.
 const AT_MOST: Duration = Duration::from_secs(120);
@@ -98,6 +98,7 @@ async fn a_process_that_stops_sends_its_subscribers_elsewhere() {
         let wish = &WISHES[n / 2 % WISHES.len()];
         listening.spawn(Subscriber::new(n, wish, transport(n), Manner::Stays, &cursor).listen(fleet.clone()));
     }
+    let over = AtomicBool::new(false);
     let stopping = async {
         let open = "streams_open{kind=\"subscription\"}";
         let all = Some(SUBSCRIBERS as f64);
@@ -106,11 +107,12 @@ async fn a_process_that_stops_sends_its_subscribers_elsewhere() {
         fleet.put(0, &new);
         fleet.put(1, &new);
         old.terminate();
-        tokio::task::spawn_blocking(move || old.wait()).await.unwrap()
+        assert_eq!(tokio::task::spawn_blocking(move || old.wait()).await.unwrap(), Some(0));
+        sleep(Duration::from_millis(500)).await;
+        over.store(true, Ordering::Relaxed);
     };
-    let writing = write_all(url, 4, during(Duration::from_secs(4)), Duration::from_millis(60));
-    let (code, ()) = tokio::join!(stopping, writing);
-    assert_eq!(code, Some(0));
+    let writing = write_all(url, 4, || !over.load(Ordering::Relaxed), Duration::from_millis(60));
+    tokio::join!(stopping, writing);
     let heard = timeout(AT_MOST, listening.join_all()).await.expect("the last row does not come");
     let ends = judge(url, heard).await;
     let each = u32::try_from(SUBSCRIBERS / 2).unwrap();
