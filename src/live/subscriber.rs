@@ -181,7 +181,8 @@ impl Subscriber {
         let teller = &self.feed.shared.teller;
         let mut happened = teller.happened(&batch).await;
         let page = match happened.len() {
-            few if few <= AHEAD / 2 => (self.page * 2).min(PAGE),
+            // That nothing was read says nothing: see `read`.
+            few if few <= AHEAD / 2 && !batch.changes.is_empty() => (self.page * 2).min(PAGE),
             some if some <= AHEAD => self.page,
             _ => SOME,
         };
