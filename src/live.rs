@@ -62,6 +62,11 @@ pub struct Event {
     pub last: bool,
 }
 
+/// What a stream ends with that could have gone on, had we not failed: it does when its client comes back.
+fn interrupted() -> Error {
+    Error::new(Code::Unavailable, "the stream was interrupted; resume it at its last cursor")
+}
+
 impl Event {
     /// The end of a stream that cannot go on.
     fn fatal(error: Error) -> Self {

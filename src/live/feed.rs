@@ -13,11 +13,10 @@ use crate::app::App;
 use crate::cache::key::Key;
 use crate::changes::follower::Follower;
 use crate::changes::tail::{Reached, Tail};
-use crate::error::Error;
 use crate::graphql::subscription::Watch;
 use crate::live::events::{Frame, Happened, Teller, Told, coalesced, frames};
 use crate::live::silence::Deadlines;
-use crate::live::{Event, Live};
+use crate::live::{Event, Live, interrupted};
 use crate::model::change::{Place, Snapshot};
 use crate::telemetry::LiveMetrics;
 
@@ -169,8 +168,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         if !self.0.over.swap(true, Ordering::AcqRel) {
             let place = Place::after(self.0.reached.borrow().snapshot.clone());
-            let error = Error::internal("a feed of events has ended");
-            self.0.announce(vec![Told { event: Event::fatal(error), place }]);
+            self.0.announce(vec![Told { event: Event::fatal(interrupted()), place }]);
         }
     }
 }

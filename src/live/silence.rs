@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -56,7 +56,7 @@ impl Teller {
         let (Some(silence), Some(agents)) = (&self.watch.silence, self.watch.watched.first()) else { return };
         for (change, image) in batch.changes.iter().zip(batch.images()) {
             if let Some(id) = change.id.filter(|_| agents.is_about(change)) {
-                deadlines.set(id, heartbeat(image).map(|at| at + silence.after));
+                deadlines.set(id, heartbeat(image).and_then(|at| deadline(at, silence.after)));
             }
         }
     }
@@ -74,7 +74,7 @@ impl Teller {
         let last = heartbeats(&session, &self.watch.viewer, silence.filter.as_ref(), only).await?;
         let (now, mut silent) = (Utc::now(), Vec::new());
         for (id, at) in last {
-            let deadline = at + silence.after;
+            let Some(deadline) = deadline(at, silence.after) else { continue };
             if deadline > now {
                 deadlines.set(id, Some(deadline));
                 continue;
@@ -107,6 +107,11 @@ impl Teller {
         }
         looked
     }
+}
+
+/// When the next heartbeat is due; never after one at the end of time.
+fn deadline(at: DateTime<Utc>, after: Duration) -> Option<DateTime<Utc>> {
+    at.checked_add_signed(TimeDelta::from_std(after).ok()?)
 }
 
 /// The last heartbeat of an agent from which another one is expected.

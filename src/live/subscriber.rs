@@ -11,10 +11,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::changes::tail::{Batch, PAGE, Reached};
 use crate::error::{Code, Error, Result};
-use crate::live::Event;
 use crate::live::events::{Frame, coalesced};
 use crate::live::feed::Feed;
 use crate::live::silence::Deadlines;
+use crate::live::{Event, interrupted};
 use crate::model::change::{Place, Snapshot, read};
 use crate::telemetry::Counted;
 
@@ -22,6 +22,9 @@ use crate::telemetry::Counted;
 const RETRY: Duration = Duration::from_millis(200);
 /// Events that are made at once for a reader of the log, who may then not come for them.
 const AHEAD: usize = 64;
+/// Changes that are read at once at first: what is read and not told is read again. Where few belong to the stream, twice
+/// as many the next time.
+const SOME: usize = AHEAD;
 /// For so long a place that nobody here has seen is waited for before the log is asked whether it is known at all.
 const STRANGE: Duration = Duration::from_secs(2);
 
@@ -37,6 +40,8 @@ pub(super) struct Subscriber {
     recap: bool,
     /// While it reads the log.
     behind: Option<Counted>,
+    /// Changes that are read at once.
+    page: usize,
     reading: Arc<Semaphore>,
     over: bool,
 }
@@ -57,6 +62,7 @@ impl Subscriber {
             frames: None,
             recap: true,
             behind: None,
+            page: SOME,
             reading,
             over: false,
         };
@@ -95,7 +101,7 @@ impl Subscriber {
                 }
                 Err(RecvError::Closed) => {
                     self.over = true;
-                    return Some(Event::fatal(Error::internal("a feed of events has ended")));
+                    return Some(Event::fatal(interrupted()));
                 }
             }
         }
@@ -149,8 +155,7 @@ impl Subscriber {
     /// Reads the log up to where the feed is, and joins it there.
     async fn catch_up(&mut self) -> Result<()> {
         if self.feed.is_over() {
-            let text = "the stream was interrupted; resume it at its last cursor";
-            return Err(Error::new(Code::Unavailable, text));
+            return Err(interrupted());
         }
         if self.behind.is_none() {
             self.behind = Some(self.feed.counts().behind());
@@ -172,9 +177,15 @@ impl Subscriber {
             join = Some((frames, reached));
         }
         let until = join.as_ref().map(|(_, until)| until);
-        let (batch, mut place) = self.ask(until, PAGE).await?;
+        let (batch, mut place) = self.ask(until, self.page).await?;
         let teller = &self.feed.shared.teller;
         let mut happened = teller.happened(&batch).await;
+        let page = match happened.len() {
+            // That nothing was read says nothing: see `read`.
+            few if few <= AHEAD / 2 && !batch.changes.is_empty() => (self.page * 2).min(PAGE),
+            some if some <= AHEAD => self.page,
+            _ => SOME,
+        };
         if happened.len() > AHEAD {
             happened.truncate(AHEAD);
             place = happened.last().map_or(place, |last| last.place().clone());
@@ -189,6 +200,7 @@ impl Subscriber {
         let there = place.within.is_none();
         self.give(told);
         self.place = place;
+        self.page = page;
         self.frames = join.filter(|_| there).map(|(frames, _)| frames);
         if self.frames.is_some() {
             self.behind = None;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use evidence_gateway::http::viewer::Access;
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use crate::embedder::api::{Api, DIMENSION, REFUSED, vector};
 use crate::embedder::settings as endpoint;
 use crate::harness::{Database, Gateway, SECRET, column, execute, folder, secret, texts};
-use crate::leaks;
+use crate::process::Process;
 use crate::qdrant::{API_KEY, TestQdrant};
 use crate::settings::{output, program};
 
@@ -73,11 +72,7 @@ impl World {
         let mut command = program();
         command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", self.url()]);
         command.args(["--token-secret", SECRET, "--log", "error"]).args(self.settings());
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = leaks::lines(child.stderr.take().unwrap());
-        let url = lines.find_map(|line| line.strip_prefix("serving on ").map(str::to_owned)).unwrap();
-        std::thread::spawn(move || lines.for_each(|line| println!("{line}")));
-        Process { child, url }
+        Process::start(command)
     }
 
     /// Runs another command of the program.
@@ -91,19 +86,6 @@ impl World {
     /// How often a text was embedded, among many.
     fn embedded(&self, text: &str) -> usize {
         self.api.texts().iter().flatten().filter(|embedded| embedded.contains(text)).count()
-    }
-}
-
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Drop for Process {
-    /// At once, whatever it is doing.
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
     }
 }
 

@@ -15,10 +15,13 @@ use tokio::task::JoinHandle;
 use crate::harness::{Database, SECRET, config, execute};
 
 mod answers;
+mod behind;
 mod exact;
+mod kinds;
 #[cfg(all(feature = "edge", feature = "minilm"))]
 mod matched;
 mod operations;
+pub(crate) mod oracle;
 mod refusals;
 mod silence;
 

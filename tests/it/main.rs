@@ -3,6 +3,7 @@
 
 mod harness;
 mod leaks;
+mod process;
 #[cfg(feature = "edge")]
 mod qdrant;
 mod redis;

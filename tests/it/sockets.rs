@@ -5,13 +5,15 @@ mod auth;
 mod bounds;
 mod endings;
 mod events;
+mod exact;
 mod protocol;
+mod storm;
 
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
@@ -37,6 +39,24 @@ enum Heard {
 }
 
 impl Client {
+    /// Opens a socket over a connection.
+    async fn over(
+        stream: TcpStream,
+        path: &str,
+        protocol: Option<&str>,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, Error> {
+        let host = stream.peer_addr()?;
+        let mut request = format!("ws://{host}{path}").into_client_request()?;
+        let named = headers.iter().copied().chain(protocol.map(|name| ("sec-websocket-protocol", name)));
+        for (name, value) in named {
+            let value = HeaderValue::from_str(value).unwrap();
+            request.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        let (wire, _) = timeout(PATIENCE, client_async(request, stream)).await.expect("no handshake")?;
+        Ok(Self(wire))
+    }
+
     /// Opens a socket; or the status and the body of the answer that refuses it.
     async fn try_open(
         url: &str,
@@ -44,22 +64,14 @@ impl Client {
         protocol: Option<&str>,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, (u16, String)> {
-        let host = url.strip_prefix("http://").unwrap();
-        let mut request = format!("ws://{host}{path}").into_client_request().unwrap();
-        let named = headers.iter().copied().chain(protocol.map(|name| ("sec-websocket-protocol", name)));
-        for (name, value) in named {
-            let value = HeaderValue::from_str(value).unwrap();
-            request.headers_mut().insert(HeaderName::from_static(name), value);
-        }
-        let stream = TcpStream::connect(host).await.unwrap();
-        match timeout(PATIENCE, client_async(request, stream)).await.unwrap() {
-            Ok((wire, _)) => Ok(Self(wire)),
-            Err(Error::Http(response)) => {
+        let stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap();
+        Self::over(stream, path, protocol, headers).await.map_err(|error| match error {
+            Error::Http(response) => {
                 let body = response.body().as_deref().unwrap_or_default();
-                Err((response.status().as_u16(), String::from_utf8_lossy(body).into_owned()))
+                (response.status().as_u16(), String::from_utf8_lossy(body).into_owned())
             }
-            Err(error) => panic!("{error}"),
-        }
+            error => panic!("{error}"),
+        })
     }
 
     async fn open(url: &str) -> Self {
@@ -140,9 +152,20 @@ impl Client {
     }
 }
 
+/// Connects so that this machine takes no more than a few kilobytes before somebody reads.
+async fn narrow(host: &str) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4_096)?;
+    socket.connect(host.parse().unwrap()).await
+}
+
 /// A value of the metrics.
 async fn metric(gateway: &Gateway, line: &str) -> Option<f64> {
-    let text = gateway.get("/metrics").await.text().await.unwrap();
+    metric_of(&gateway.client, &gateway.url, line).await
+}
+
+async fn metric_of(client: &reqwest::Client, url: &str, line: &str) -> Option<f64> {
+    let text = client.get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();
     let full = format!("evidence_gateway_{line}");
     text.lines().find_map(|found| found.strip_prefix(&full)?.strip_prefix(' ')?.parse().ok())
 }

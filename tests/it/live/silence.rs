@@ -51,3 +51,23 @@ async fn who_falls_silent_is_told_of() {
         assert_eq!(line(&told(&next(stream).await)), is("UPDATED", "late"));
     }
 }
+
+/// A clock that is wrong by ages is nobody's end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_of_the_far_future_is_not_silent() {
+    let database = Database::empty().await;
+    let url = &database.url;
+    for (name, at) in [("far", "262142-12-31 23:59:59.9Z"), ("for ever", "infinity"), ("once", "-infinity")] {
+        execute(url, &agent(name, 0)).await;
+        execute(url, &format!("update agents set last_heartbeat_at = '{at}' where name = '{name}'")).await;
+    }
+    let process = Process::start(url, &[]).await;
+    let document =
+        "subscription { agentChanged(silentAfterMs: 86400000) { cursor operation node { name } } }";
+    let mut stream = process.watch(document, json!({}), &Viewer::admin()).await;
+    is_quiet(&mut stream).await;
+    execute(url, "update agents set agent_version = '2' where name = 'far'").await;
+    let event = told(&next(&mut stream).await);
+    assert_eq!((&event["operation"], &event["node"]["name"]), (&json!("UPDATED"), &json!("far")));
+    is_quiet(&mut stream).await;
+}

@@ -1,7 +1,5 @@
 //! Gateways that are killed at any moment, while everybody writes.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,40 +9,15 @@ use serde_json::json;
 
 use super::{A, B, recorded, two_projects};
 use crate::harness::{SECRET, column, execute, texts, token};
+use crate::process::Process;
+use crate::settings::program;
 
 /// A gateway in a process of its own.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    fn start(database_url: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evidence-gateway"));
-        command.args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--embedder",
-            "off",
-            "--database-url",
-            database_url,
-        ]);
-        command.args(["--token-secret", SECRET, "--log", "error"]);
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let url = lines.find_map(|line| line.strip_prefix("serving on ").map(str::to_owned)).unwrap();
-        std::thread::spawn(move || lines.for_each(|line| println!("{line}")));
-        Self { child, url }
-    }
-}
-
-impl Drop for Process {
-    /// At once, whatever it is doing.
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+fn start(database_url: &str) -> Process {
+    let mut command = program();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--embedder", "off", "--database-url", database_url]);
+    command.args(["--token-secret", SECRET, "--log", "error"]);
+    Process::start(command)
 }
 
 /// What other programs do, over and over.
@@ -91,7 +64,7 @@ async fn everything_is_recorded_once_whoever_is_killed() {
     drop(gateway);
     let url = database.url.clone();
     let begin = column(&url, "select max(xid::text::bigint) from change_log").await.remove(0);
-    let processes = Arc::new(Mutex::new([Process::start(&url), Process::start(&url)]));
+    let processes = Arc::new(Mutex::new([start(&url), start(&url)]));
     let over = Arc::new(AtomicBool::new(false));
     let mut writers = Vec::new();
     for deed in DEEDS {
@@ -135,7 +108,7 @@ async fn everything_is_recorded_once_whoever_is_killed() {
             let mut kills = 0;
             while begun.elapsed() < Duration::from_secs(9) {
                 std::thread::sleep(Duration::from_millis(120 + (kills * 97) % 430));
-                let started = Process::start(&url);
+                let started = start(&url);
                 let place = usize::try_from(kills % 2).unwrap();
                 drop(std::mem::replace(&mut processes.lock().unwrap()[place], started));
                 kills += 1;

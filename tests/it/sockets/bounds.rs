@@ -4,9 +4,6 @@ use std::time::{Duration, Instant};
 
 use evidence_gateway::http::viewer::Access;
 use serde_json::{Value, json};
-use tokio::net::TcpSocket;
-use tokio_tungstenite::client_async;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::{Client, Heard, PROTOCOL, metric, until};
 use crate::harness::{Database, Gateway, column, execute, id_of, sample_url, secret};
@@ -153,13 +150,8 @@ async fn what_nobody_waits_for_is_cancelled() {
 
 /// A client whose machine takes no more than a few kilobytes before somebody reads.
 async fn narrow(gateway: &Gateway) -> Client {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    let host = gateway.url.strip_prefix("http://").unwrap();
-    let stream = socket.connect(host.parse().unwrap()).await.unwrap();
-    let mut request = format!("ws://{host}/graphql").into_client_request().unwrap();
-    request.headers_mut().insert("sec-websocket-protocol", PROTOCOL.parse().unwrap());
-    let mut client = Client(client_async(request, stream).await.unwrap().0);
+    let stream = super::narrow(gateway.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let mut client = Client::over(stream, "/graphql", Some(PROTOCOL), &[]).await.unwrap();
     client.text(INIT).await;
     client.message().await;
     client

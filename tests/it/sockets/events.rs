@@ -15,7 +15,7 @@ const COUNT: &str = "{ agents { totalCount } }";
 const CHANGES: &str = "subscription ($after: String) { taskChanged(after: $after) { cursor id } }";
 
 /// A stream of events, read as they come.
-struct Events {
+pub(super) struct Events {
     response: Response,
     text: String,
     read: VecDeque<Event>,
@@ -23,35 +23,45 @@ struct Events {
 }
 
 #[derive(Debug, Default, PartialEq)]
-struct Event {
-    name: String,
-    id: Option<String>,
+pub(super) struct Event {
+    pub(super) name: String,
+    pub(super) id: Option<String>,
     data: Option<String>,
-    retry: Option<String>,
+    pub(super) retry: Option<String>,
 }
 
 impl Event {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(self.data.as_deref().unwrap()).unwrap()
     }
 }
 
 impl Events {
-    async fn of(request: RequestBuilder) -> Self {
+    pub(super) async fn of(request: RequestBuilder) -> Self {
         let response = request.header("accept", "text/event-stream").send().await.unwrap();
         assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
         assert_eq!(response.headers()["cache-control"], "no-store");
+        Self::in_body(response)
+    }
+
+    pub(super) fn in_body(response: Response) -> Self {
+        assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
         Self { response, text: String::new(), read: VecDeque::new(), comments: 0 }
     }
 
     /// The next event; `None` when the stream is over.
     async fn next(&mut self) -> Option<Event> {
+        self.try_next().await.unwrap()
+    }
+
+    /// The same, over a connection that may break.
+    pub(super) async fn try_next(&mut self) -> reqwest::Result<Option<Event>> {
         loop {
             if let Some(event) = self.read.pop_front() {
-                return Some(event);
+                return Ok(Some(event));
             }
-            let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("nothing comes").unwrap()?;
+            let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("nothing comes")?;
+            let Some(chunk) = chunk else { return Ok(None) };
             self.text.push_str(std::str::from_utf8(&chunk).unwrap());
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let mut event = Event::default();
@@ -75,7 +85,7 @@ impl Events {
         }
     }
 
-    async fn event(&mut self) -> Event {
+    pub(super) async fn event(&mut self) -> Event {
         self.next().await.expect("the stream is over")
     }
 }
