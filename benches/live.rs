@@ -171,10 +171,10 @@ impl World {
 
     fn wish(&self, subscriber: usize) -> Wish {
         let (project, least, status) = wants(subscriber);
-        let status = status.map_or("null".to_owned(), |status| {
-            format!("{{\"eq\":\"{}\"}}", STATUSES[status].to_uppercase())
+        let status = status.map_or(String::new(), |status| {
+            format!(",\"status\":{{\"eq\":\"{}\"}}", STATUSES[status].to_uppercase())
         });
-        let variables = format!("{{\"filter\":{{\"priority\":{{\"gte\":{least}}},\"status\":{status}}}}}");
+        let variables = format!("{{\"filter\":{{\"priority\":{{\"gte\":{least}}}{status}}}}}");
         let token = self.tokens[project].clone();
         Wish { query: BOARD, variables, token, over_http: subscriber % 5 == 4, stalls: false }
     }

@@ -278,8 +278,9 @@ fn changes(mut payload: &[u8], board: &Board, told: &mut Vec<Told>) {
         told.push(board.hear(id[ID - 12..].parse().unwrap()));
         payload = &payload[at + MARK.len() + ID..];
     }
-    let wrong: &[u8] = br#""errors":"#;
-    if payload.windows(wrong.len()).any(|some| some == wrong) {
+    let has = |part: &str| payload.windows(part.len()).any(|some| some == part.as_bytes());
+    assert!(!has(r#""type":"error""#) && !has("event: complete"), "{}", String::from_utf8_lossy(payload));
+    if has(r#""errors":"#) {
         board.faulty.fetch_add(1, Ordering::Relaxed);
     }
 }

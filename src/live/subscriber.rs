@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::changes::tail::{Batch, PAGE, Reached};
 use crate::error::{Code, Error, Result};
 use crate::live::Event;
-use crate::live::events::{Frame, coalesced};
+use crate::live::events::{Frame, Manner, coalesced};
 use crate::live::feed::Feed;
 use crate::live::silence::Deadlines;
 use crate::model::change::{Place, Snapshot, read};
@@ -131,7 +131,7 @@ impl Subscriber {
                 }
             }
         };
-        let told = teller.tell(silent).await;
+        let told = teller.tell(silent, Manner::Alone).await;
         self.give(told.into());
         self.recap = false;
     }
@@ -183,7 +183,7 @@ impl Subscriber {
             happened = coalesced(happened);
         }
         let turn = self.reading.acquire().await.map_err(Error::internal)?;
-        let told: Frame = teller.tell(happened).await.into();
+        let told: Frame = teller.tell(happened, Manner::Alone).await.into();
         drop(turn);
         // From here on nothing waits, so that all of it happens or nothing.
         let there = place.within.is_none();
