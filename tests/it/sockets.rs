@@ -5,6 +5,7 @@ mod auth;
 mod bounds;
 mod endings;
 mod events;
+mod pressure;
 mod protocol;
 
 use std::time::Duration;
