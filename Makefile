@@ -33,7 +33,7 @@ lint: web ## formatting, clippy, documentation
 	@RUSTDOCFLAGS="-D warnings" $(STEP) "lint: cargo doc" cargo doc --no-deps --document-private-items
 
 bench: install web ## run the benchmarks and print the table
-	@$(STEP) "bench" cargo bench --no-default-features --bench gateway --bench changes
+	@$(STEP) "bench" cargo bench --no-default-features --bench gateway --bench changes --bench live
 	@$(STEP) "bench: searches" cargo bench --bench search
 
 # Without a sanitizer, for which the pinned stable toolchain is enough: unsafe code is forbidden here, and what is

@@ -15,9 +15,11 @@ use crate::error::{Code, Error};
 use crate::graphql::admit::{Admitted, Refusal};
 use crate::graphql::refusal;
 use crate::graphql::search::Searcher;
+use crate::graphql::subscription::Watch;
 use crate::live::feed::Feed;
 use crate::live::limits::{Open, Opened};
 use crate::live::query::Query;
+use crate::live::rows::Reader as RowReader;
 use crate::live::standing::Standing;
 use crate::live::subscriber::Subscriber;
 use crate::model::viewer::Viewer;
@@ -28,6 +30,7 @@ mod events;
 mod feed;
 pub mod limits;
 mod query;
+mod rows;
 mod silence;
 mod standing;
 mod subscriber;
@@ -35,6 +38,8 @@ mod subscriber;
 /// Streams that read the log at the same time. The others wait for their turn: after a deploy thousands come back at
 /// once, and each of them needs a connection to PostgreSQL.
 const READERS: usize = 4;
+/// Reads of rows for feeds at the same time. The pool is for requests, too, and many feeds learn of a change at once.
+const LOADING: usize = 4;
 
 /// The streams of this process. All clones are the same.
 #[derive(Clone)]
@@ -43,10 +48,12 @@ pub struct Live(Arc<Shared>);
 struct Shared {
     feeds: Shares<Feed>,
     queries: Shares<Query>,
+    row_readers: Shares<RowReader>,
     /// Who begins a live query.
     flights: Flights,
     standing: Standing,
     reading: Arc<Semaphore>,
+    loading: Semaphore,
     open: Open,
     counts: LiveMetrics,
 }
@@ -101,9 +108,12 @@ impl Live {
     /// No streams yet.
     pub fn new(open: Open, searcher: Searcher, db: Db, counts: LiveMetrics) -> Self {
         let reading = Arc::new(Semaphore::new(READERS));
-        let (feeds, queries, flights) = (Mutex::default(), Mutex::default(), Flights::default());
+        let (feeds, queries, row_readers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (flights, loading) = (Flights::default(), Semaphore::new(LOADING));
         let standing = Standing::new(searcher, db);
-        Self(Arc::new(Shared { feeds, queries, flights, standing, reading, open, counts }))
+        let shared =
+            Shared { feeds, queries, row_readers, flights, standing, reading, loading, open, counts };
+        Self(Arc::new(shared))
     }
 
     /// Begins a stream. `resume` is the cursor of the last event that the client had; it stands for the argument
@@ -156,6 +166,21 @@ impl Live {
     /// Forgets a feed that nobody follows any more.
     fn forget(&self, key: &Key) {
         forget(&self.0.feeds, key);
+    }
+
+    /// Who reads the rows that a subscription shows.
+    fn row_reader(&self, app: &App, watch: &Watch) -> Arc<RowReader> {
+        let key = app.cache.keys().of_operation(&watch.viewer, watch.personal, &watch.display);
+        let start = || RowReader::new(watch.shown(), app.graph.clone(), app.db.clone(), self.clone(), key);
+        find_or_start(&self.0.row_readers, key, |_| false, start)
+    }
+
+    fn forget_reader(&self, key: &Key) {
+        forget(&self.0.row_readers, key);
+    }
+
+    fn loading(&self) -> &Semaphore {
+        &self.0.loading
     }
 
     fn forget_query(&self, key: &Key) {

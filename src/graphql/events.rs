@@ -1,6 +1,8 @@
-//! Events: what happened, loaded and written by the plan of a subscription. The nodes of all events of a batch are
-//! read at once, so that the number of statements depends on neither the events nor those who are told.
+//! Events: what happened, and the rows that it is shown with, written by the plan of a subscription. The rows of many
+//! events are read at once, also for subscriptions that differ in nothing but their filters, so that the number of
+//! statements depends on neither the events nor those who are told.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,8 +17,9 @@ use crate::graphql::plan::{RelationPlan, Slot};
 use crate::graphql::root::row_of;
 use crate::graphql::subscription::Watch;
 use crate::graphql::types::subscription::entity_of;
-use crate::graphql::write::{Writer, Written};
+use crate::graphql::write::{Bubble, Writer, Written};
 use crate::graphql::{ErrorBody, Graph, append};
+use crate::model::viewer::Viewer;
 use crate::model::watch::Operation;
 use crate::store::db::Session;
 use crate::store::db::rows::RowRef;
@@ -29,7 +32,7 @@ pub(super) struct EventPlan {
     pub(super) name: String,
     pub(super) fields: Vec<Slot<EventField>>,
     /// The rows that events show: for each field `node`, one per watched entity.
-    pub(super) nodes: Vec<RelationPlan>,
+    pub(super) nodes: Arc<[RelationPlan]>,
 }
 
 pub(super) enum EventField {
@@ -72,32 +75,76 @@ pub struct Told {
     pub failed: bool,
 }
 
+/// What events show of rows, and to whom.
+#[derive(Clone)]
+pub struct Shown {
+    viewer: Viewer,
+    nodes: Arc<[RelationPlan]>,
+    /// How many entities are watched.
+    sources: usize,
+}
+
+/// Rows that events show, by the place of their entity among those that are watched.
+pub type Wanted = BTreeSet<(usize, Uuid)>;
+
+/// Rows that were read for events.
+pub struct Rows {
+    shown: Shown,
+    /// Where a row stands among those of its entity.
+    places: HashMap<(usize, Uuid), usize>,
+    loaded: Vec<Vec<Child>>,
+}
+
+impl Watch {
+    /// What its events show of rows.
+    pub fn shown(&self) -> Shown {
+        Shown { viewer: self.viewer.clone(), nodes: self.plan.nodes.clone(), sources: self.watched.len() }
+    }
+}
+
+impl Happening {
+    /// The row that is shown with it, if it is one that belongs to the stream.
+    pub fn wants(&self) -> Option<(usize, Uuid)> {
+        let id = self.id.filter(|_| self.operation.is_inside())?;
+        Some((self.source, id))
+    }
+}
+
+impl Shown {
+    /// Whether rows are shown at all.
+    pub fn is_any(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+}
+
 impl Graph {
-    /// Loads and writes events.
-    pub async fn tell(&self, watch: &Watch, happenings: &[Happening], session: Session) -> Told {
-        let plan = &watch.plan;
+    /// Reads rows for events.
+    pub async fn rows(&self, shown: Shown, wanted: &Wanted, session: Session) -> Rows {
         let loaders =
-            Loaders::new(watch.viewer.clone(), session, self.searcher.clone(), self.metrics.clone());
-        let sources = watch.watched.len();
-        let mut places = vec![0; happenings.len()];
-        let mut rows: Vec<Vec<RowRef>> = vec![Vec::new(); sources];
-        for (place, happening) in places.iter_mut().zip(happenings) {
-            if let Some(id) = happening.id.filter(|_| happening.operation.is_inside()) {
-                *place = rows[happening.source].len();
-                rows[happening.source].push(row_of([id]));
-            }
+            Loaders::new(shown.viewer.clone(), session, self.searcher.clone(), self.metrics.clone());
+        let mut places = HashMap::with_capacity(wanted.len());
+        let mut rows: Vec<Vec<RowRef>> = vec![Vec::new(); shown.sources];
+        for (source, id) in wanted {
+            places.insert((*source, *id), rows[*source].len());
+            rows[*source].push(row_of([*id]));
         }
-        let nodes = plan.nodes.iter().enumerate();
-        let nodes = nodes.map(|(n, node)| resolve(&loaders, std::slice::from_ref(node), &rows[n % sources]));
-        let nodes: Vec<Vec<Child>> = join_all(nodes).await;
+        let nodes = shown.nodes.iter().enumerate();
+        let nodes =
+            nodes.map(|(n, node)| resolve(&loaders, std::slice::from_ref(node), &rows[n % shown.sources]));
+        let loaded = join_all(nodes).await;
+        Rows { shown, places, loaded }
+    }
+
+    /// Writes events with the rows that were read for them.
+    pub fn tell(&self, watch: &Watch, happenings: &[Happening], rows: &Rows) -> Told {
+        let plan = &watch.plan;
         let mut failed = false;
-        let told = happenings.iter().zip(places);
-        let bodies = told.map(|(happening, place)| {
+        let bodies = happenings.iter().map(|happening| {
             let mut writer = Writer::new(&self.cursors);
             writer.json.extend_from_slice(b"{\"data\":{");
             writer.json.extend_from_slice(&plan.root.json);
             let written = writer.under(&plan.root.key, |out| {
-                let event = Event { watch, happening, place, nodes: &nodes };
+                let event = Event { watch, happening, rows };
                 out.members(&plan.fields, |out, slot| event.write(out, slot))
             });
             // Nothing in it can fail that is not nullable.
@@ -122,14 +169,12 @@ impl Graph {
 struct Event<'a> {
     watch: &'a Watch,
     happening: &'a Happening,
-    /// Where its row stands among the rows of its entity.
-    place: usize,
-    nodes: &'a [Vec<Child>],
+    rows: &'a Rows,
 }
 
 impl<'a> Event<'a> {
     fn write(&self, out: &mut Writer<'a>, slot: &'a Slot<EventField>) -> Written {
-        let Self { watch, happening, .. } = self;
+        let Self { watch, happening, rows } = self;
         match slot.value {
             EventField::Typename => out.text(&watch.plan.name),
             EventField::Cursor => out.text(&happening.cursor),
@@ -140,12 +185,11 @@ impl<'a> Event<'a> {
             EventField::Score => out.json_of(&happening.score),
             EventField::ChangedFields => out.json_of(&happening.fields),
             EventField::Node(first) => {
-                if happening.id.is_none() || !happening.operation.is_inside() {
-                    return out.raw(b"null");
-                }
+                let Some(wanted) = happening.wants() else { return out.raw(b"null") };
+                let place = rows.places.get(&wanted).copied().ok_or(Bubble)?;
                 let n = first + happening.source;
-                let plan = &watch.plan;
-                out.relation(&plan.nodes[n], &self.nodes[n][0], self.place, slot.pos)
+                // By the plan by which it was read.
+                out.relation(&rows.shown.nodes[n], &rows.loaded[n][0], place, slot.pos)
             }
         }
     }

@@ -78,6 +78,8 @@ pub struct Watch {
     pub coalesce: Option<Duration>,
     /// All that is asked, save where to begin, in one form: who has it in common is told the same.
     pub identity: Vec<u8>,
+    /// What is shown of rows, in one form: for those who have it in common rows are read once.
+    pub display: Vec<u8>,
     /// Whether another person of the same scope would be told something else.
     pub personal: bool,
     pub(super) plan: EventPlan,
@@ -127,6 +129,10 @@ impl Graph {
             identity.request.variables.remove(name.as_str());
         }
         let asked = identity.identity();
+        for name in only_which(operation, identity.document()) {
+            identity.request.variables.remove(name.as_str());
+        }
+        let shown = identity.identity();
         identity.request.variables = variables.clone();
         let valid = Identity::of(&identity.identity());
         let mut responses = self.schema.execute_stream(identity.request.data(valid));
@@ -154,7 +160,7 @@ impl Graph {
         }
         let pos = root.first().pos;
         let refused = |error: Error| Refusal { at: [pos].into(), ..error.into() };
-        let mut watch = planner.watch(&root, asked, resume).map_err(refused)?;
+        let mut watch = planner.watch(&root, (asked, shown), resume).map_err(refused)?;
         if root.name() == MATCHED {
             watch.question = Some(planner.standing(&root, &self.searcher).await.map_err(refused)?);
         }
@@ -164,18 +170,50 @@ impl Graph {
 
 /// The variable that says where to begin, if it says nothing else: clients that differ only in it want the same.
 fn only_after(operation: &OperationDefinition, text: &str) -> Option<String> {
+    let Literal::Variable(name) = &root_of(operation)?.get_argument("after")?.node else { return None };
+    (uses(text, name) == 2).then(|| name.to_string())
+}
+
+/// The variables that say which changes are told and nothing of what is shown of them: those that stand nowhere but in
+/// the arguments of the root field.
+fn only_which(operation: &OperationDefinition, text: &str) -> Vec<String> {
+    fn collect<'a>(value: &'a Literal, into: &mut Vec<&'a str>) {
+        match value {
+            Literal::Variable(name) => into.push(name),
+            Literal::List(items) => items.iter().for_each(|item| collect(item, into)),
+            Literal::Object(members) => members.values().for_each(|member| collect(member, into)),
+            _ => {}
+        }
+    }
+    let mut used = Vec::new();
+    let arguments = root_of(operation).into_iter().flat_map(|field| &field.arguments);
+    arguments.for_each(|(_, value)| collect(&value.node, &mut used));
+    let here = |name: &str| used.iter().filter(|used| **used == name).count();
+    // Once more it stands in the operation's head.
+    used.iter().filter(|name| uses(text, name) == here(name) + 1).map(|name| (*name).to_owned()).collect()
+}
+
+fn root_of(operation: &OperationDefinition) -> Option<&Field> {
     let first = operation.selection_set.node.items.first()?;
     let async_graphql::parser::types::Selection::Field(field) = &first.node else { return None };
     let field: &Positioned<Field> = field;
-    let Literal::Variable(name) = &field.node.get_argument("after")?.node else { return None };
+    Some(&field.node)
+}
+
+/// How often a variable stands in a document, its declaration included; more often if a text in it looks alike.
+fn uses(text: &str, name: &str) -> usize {
     let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_');
     let dollar = format!("${name}");
-    let uses = text.match_indices(&dollar).filter(|(at, _)| ends(&text[at + dollar.len()..])).count();
-    (uses == 2).then(|| name.to_string())
+    text.match_indices(&dollar).filter(|(at, _)| ends(&text[at + dollar.len()..])).count()
 }
 
 impl Planner<'_> {
-    fn watch(&self, root: &Selected<'_>, identity: Vec<u8>, resume: Option<&str>) -> Result<Watch> {
+    fn watch(
+        &self,
+        root: &Selected<'_>,
+        (identity, mut display): (Vec<u8>, Vec<u8>),
+        resume: Option<&str>,
+    ) -> Result<Watch> {
         let after = self.argument(root, "after");
         let given = after.as_ref().map(|after| match after {
             Value::String(text) => Ok(text.as_str()),
@@ -198,6 +236,8 @@ impl Planner<'_> {
             }
         }
         let types: Vec<TypeId> = watched.iter().map(|watched| watched.ty).collect();
+        // The argument `entities` says of what there are rows.
+        display.extend(watched.iter().flat_map(|watched| [watched.table.as_bytes(), b"\0"].concat()));
         let plan = self.event(root, &types);
         let table = |ty: &TypeId| graph().types[*ty].is_personal();
         let personal = types.iter().any(table) || plan.nodes.iter().any(is_personal);
@@ -209,6 +249,7 @@ impl Planner<'_> {
             silence,
             coalesce,
             identity,
+            display,
             personal,
             plan,
         })
@@ -300,7 +341,7 @@ impl Planner<'_> {
             };
             fields.push(Slot::new(&field, value));
         }
-        EventPlan { root: Slot::new(root, ()), name, fields, nodes }
+        EventPlan { root: Slot::new(root, ()), name, fields, nodes: nodes.into() }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::graphql::Graph;
 use crate::graphql::events::Happening;
 use crate::graphql::subscription::Watch;
 use crate::live::Event;
+use crate::live::rows::Reader;
 use crate::live::standing::{Standing, brings_text, nearness, version};
 use crate::model::change::{Op, Place};
 use crate::model::cursor::CursorKey;
@@ -59,12 +60,22 @@ impl Happened {
     }
 }
 
+/// How the rows of events are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Manner {
+    /// With those of other feeds.
+    Together,
+    /// At once: for a reader of the log, whom nobody else should have to wait for.
+    Alone,
+}
+
 /// Makes events of changes.
 pub(super) struct Teller {
     pub(super) watch: Watch,
     pub(super) graph: Graph,
     pub(super) db: Db,
     pub(super) cursors: CursorKey,
+    pub(super) rows: Arc<Reader>,
     pub(super) standing: Standing,
 }
 
@@ -129,7 +140,7 @@ impl Teller {
     }
 
     /// Loads and writes events. Waits for a store that does not answer, and not for ever.
-    pub(super) async fn tell(&self, happened: Vec<Happened>) -> Vec<Told> {
+    pub(super) async fn tell(&self, happened: Vec<Happened>, manner: Manner) -> Vec<Told> {
         if happened.is_empty() {
             return Vec::new();
         }
@@ -137,7 +148,12 @@ impl Teller {
             happened.into_iter().map(|happened| (happened.what, happened.place)).unzip();
         let mut attempt = 0;
         let bodies = loop {
-            let told = self.graph.tell(&self.watch, &what, self.db.session()).await;
+            let wanted = what.iter().filter_map(Happening::wants).collect();
+            let rows = match manner {
+                Manner::Together => self.rows.read(wanted).await,
+                Manner::Alone => self.rows.read_alone(&wanted).await,
+            };
+            let told = self.graph.tell(&self.watch, &what, &rows);
             attempt += 1;
             if !told.failed || attempt == ATTEMPTS {
                 break told.bodies;

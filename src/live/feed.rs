@@ -14,7 +14,7 @@ use crate::cache::key::Key;
 use crate::changes::follower::Follower;
 use crate::changes::tail::{Reached, Tail};
 use crate::graphql::subscription::Watch;
-use crate::live::events::{Frame, Happened, Teller, Told, coalesced, frames};
+use crate::live::events::{Frame, Happened, Manner, Teller, Told, coalesced, frames};
 use crate::live::silence::Deadlines;
 use crate::live::{Event, Live, interrupted};
 use crate::model::change::{Place, Snapshot};
@@ -70,7 +70,8 @@ impl Feed {
     /// Starts to follow the tail from where it is.
     pub(super) fn start(app: &App, watch: Watch, reached: Reached, live: Live, key: Key) -> Arc<Self> {
         let (graph, db, cursors) = (app.graph.clone(), app.db.clone(), app.cursors.clone());
-        let teller = Teller { watch, graph, db, cursors, standing: live.standing().clone() };
+        let (rows, standing) = (live.row_reader(app, &watch), live.standing().clone());
+        let teller = Teller { watch, graph, db, cursors, rows, standing };
         let follower = app.changes.follow(Place::after(reached.snapshot.clone()));
         let passed = Passed { batch: Some(reached.batch), snapshot: reached.snapshot, midst: false };
         let shared = Arc::new(Shared {
@@ -215,13 +216,13 @@ async fn follow(shared: Arc<Shared>, mut follower: Follower) {
         if !waits || silent || gathered.happened.len() >= GATHERED {
             let Gathered { happened, passed, .. } = std::mem::take(&mut gathered);
             let happened = if pause.is_some() { coalesced(happened) } else { happened };
-            let told = teller.tell(happened).await;
+            let told = teller.tell(happened, Manner::Together).await;
             shared.publish(told, passed);
         }
         if silent {
             // What was gathered has been told, so the follower's place is that of the readers.
             match teller.silent(&mut deadlines, follower.place()).await {
-                Ok(silent) => shared.announce(teller.tell(silent).await),
+                Ok(silent) => shared.announce(teller.tell(silent, Manner::Together).await),
                 Err(error) => tracing::debug!(?error, "heartbeats cannot be read now"),
             }
         }

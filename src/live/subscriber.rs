@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::changes::tail::{Batch, PAGE, Reached};
 use crate::error::{Code, Error, Result};
-use crate::live::events::{Frame, coalesced};
+use crate::live::events::{Frame, Manner, coalesced};
 use crate::live::feed::Feed;
 use crate::live::silence::Deadlines;
 use crate::live::{Event, interrupted};
@@ -137,7 +137,7 @@ impl Subscriber {
                 }
             }
         };
-        let told = teller.tell(silent).await;
+        let told = teller.tell(silent, Manner::Alone).await;
         self.give(told.into());
         self.recap = false;
     }
@@ -194,7 +194,7 @@ impl Subscriber {
             happened = coalesced(happened);
         }
         let turn = self.reading.acquire().await.map_err(Error::internal)?;
-        let told: Frame = teller.tell(happened).await.into();
+        let told: Frame = teller.tell(happened, Manner::Alone).await.into();
         drop(turn);
         // From here on nothing waits, so that all of it happens or nothing.
         let there = place.within.is_none();

@@ -6,6 +6,7 @@ mod bounds;
 mod endings;
 mod events;
 mod exact;
+mod pressure;
 mod protocol;
 mod storm;
 

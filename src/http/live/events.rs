@@ -38,6 +38,9 @@ pub(super) const ROUTE: &str = "/graphql/stream";
 /// After how many milliseconds an event source comes back when the process ends.
 const RETRY_MS: u32 = 1_000;
 
+/// Events are written together up to so many bytes, if they wait at the same time.
+const WRITTEN_AT_ONCE: usize = 16 * 1_024;
+
 /// How events are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -102,7 +105,7 @@ pub(super) fn enter(app: &App, viewer: &Viewer) -> Result<Place, Refused> {
 pub(in crate::http) fn once(wanted: Wanted, body: &[u8]) -> Response {
     let form = if wanted.events { Form::Distinct } else { Form::Parts };
     let mut bytes = form.opening().to_vec();
-    bytes.extend_from_slice(&form.next("", body, None));
+    form.next("", body, None, &mut bytes);
     bytes.extend_from_slice(&form.complete(""));
     (form.headers(), bytes).into_response()
 }
@@ -121,22 +124,22 @@ impl Form {
         ]
     }
 
-    fn next(self, id: &str, body: &[u8], cursor: Option<&str>) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(body.len() + 128);
+    fn next(self, id: &str, body: &[u8], cursor: Option<&str>, bytes: &mut Vec<u8>) {
+        bytes.reserve(body.len() + 128);
         match self {
             Self::Distinct => {
                 bytes.extend_from_slice(b"event: next\n");
                 if let Some(cursor) = cursor {
                     bytes.extend_from_slice(format!("id: {cursor}\n").as_bytes());
                 }
-                data(&mut bytes, body);
+                data(bytes, body);
             }
             Self::Single => {
                 bytes.extend_from_slice(b"event: next\n");
                 let mut whole = format!("{{\"id\":{},\"payload\":", quoted(id)).into_bytes();
                 whole.extend_from_slice(body);
                 whole.push(b'}');
-                data(&mut bytes, &whole);
+                data(bytes, &whole);
             }
             Self::Parts => {
                 bytes.extend_from_slice(b"\r\ncontent-type: application/json\r\n\r\n{\"payload\":");
@@ -145,7 +148,6 @@ impl Form {
                 bytes.extend_from_slice(b"}\r\n--graphql");
             }
         }
-        bytes
     }
 
     fn complete(self, id: &str) -> Vec<u8> {
@@ -244,8 +246,9 @@ impl Feed {
         loop {
             tokio::select! {
                 Some(said) = self.said.recv() => {
-                    if self.socket.hub.is_current(&said) {
-                        return Some(self.write(&said));
+                    let bytes = self.write_all(said);
+                    if !bytes.is_empty() {
+                        return Some(bytes.into());
                     }
                 }
                 close = &mut self.end => return Some(self.finish(close)),
@@ -254,22 +257,34 @@ impl Feed {
         }
     }
 
-    fn write(&mut self, said: &Said) -> Bytes {
+    /// What is said, and what else waits by then.
+    fn write_all(&mut self, first: Said) -> Vec<u8> {
+        let (mut bytes, mut next) = (Vec::new(), Some(first));
+        while let Some(said) = next {
+            // If not, its client has ended it since.
+            if self.socket.hub.is_current(&said) {
+                self.write(&said, &mut bytes);
+            }
+            let more = !self.over && bytes.len() < WRITTEN_AT_ONCE;
+            next = more.then(|| self.said.try_recv().ok()).flatten();
+        }
+        bytes
+    }
+
+    fn write(&mut self, said: &Said, bytes: &mut Vec<u8>) {
         self.tally.sent();
         self.socket.hub.heard(said);
-        let bytes = match &said.what {
-            What::Next(body, cursor) => self.form.next(&said.id, body, cursor.as_deref()),
+        match &said.what {
+            What::Next(body, cursor) => self.form.next(&said.id, body, cursor.as_deref(), bytes),
             What::Error(body) => {
-                let mut bytes = self.form.next(&said.id, body, None);
+                self.form.next(&said.id, body, None, bytes);
                 bytes.extend_from_slice(&self.form.complete(&said.id));
-                bytes
             }
-            What::Complete => self.form.complete(&said.id),
-        };
+            What::Complete => bytes.extend_from_slice(&self.form.complete(&said.id)),
+        }
         if self.form != Form::Single && !matches!(said.what, What::Next(..)) {
             self.ended(Close::new(1000, ""));
         }
-        bytes.into()
     }
 
     /// The last words.
@@ -284,7 +299,7 @@ impl Feed {
             let error = Error::new(Code::Unauthenticated, close.reason.clone());
             let body = refusal(&error.into());
             for id in self.socket.hub.ids() {
-                bytes.extend_from_slice(&self.form.next(&id, &body, None));
+                self.form.next(&id, &body, None, &mut bytes);
                 bytes.extend_from_slice(&self.form.complete(&id));
             }
         }

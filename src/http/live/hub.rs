@@ -1,5 +1,6 @@
 //! The operations of one socket: each is a task of its own, has an id, and hands over one answer at a time. They take
-//! turns, because those who wait with an answer are served in the order in which they came.
+//! turns, because those who wait with an answer are served in the order in which they came. A few answers may wait to be
+//! written, so that several are written at once.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -12,6 +13,9 @@ use tokio::task::AbortHandle;
 
 use crate::error::Error;
 use crate::graphql::refusal;
+
+/// Answers that wait to be written. Those of streams are shared, and the others would wait in their tasks.
+const WAITING: usize = 16;
 
 /// The operations of one socket. All clones are the same; with the last one all operations end.
 #[derive(Clone)]
@@ -78,7 +82,7 @@ pub(super) enum Unbegun {
 impl Hub {
     /// None so far. What they say comes out of the receiver.
     pub(super) fn new(most: u32) -> (Self, mpsc::Receiver<Said>) {
-        let (out, said) = mpsc::channel(1);
+        let (out, said) = mpsc::channel(WAITING);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let (state, count) = (Mutex::default(), watch::Sender::new(0));
         (Self(Arc::new(Inner { most, state, out, count })), said)

@@ -39,6 +39,8 @@ pub(super) const TRANSPORT: &str = "websocket";
 const WAITING: usize = 16;
 /// Bytes that are read at once. Every socket has a buffer of this size.
 const READ_BUFFER: usize = 4_096;
+/// Messages are written together up to so many bytes, if they wait at the same time.
+const WRITTEN_AT_ONCE: usize = 16 * 1_024;
 /// How long a client may take to go once it was told to.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -72,8 +74,8 @@ impl Opening {
         let limit = usize::try_from(self.app.config.sockets.max_message_bytes).ok();
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            // Every message is written at once and waited for.
-            .write_buffer_size(0)
+            // What is fed is written when it is flushed, or when it is so much.
+            .write_buffer_size(WRITTEN_AT_ONCE)
             .max_message_size(limit)
             .max_frame_size(limit);
         let upgraded = TokioIo::new(upgraded);
@@ -269,8 +271,8 @@ fn taken(id: &str) -> Close {
     Close { code: 4409, reason: format!("Subscriber for {id} already exists").into() }
 }
 
-/// Writes: replies, and what operations say, whichever comes first. The next is asked for when the network has taken
-/// the one before.
+/// Writes: replies, and what operations say, whichever comes first, and what else waits by then in the same stroke. The
+/// next is asked for when the network has taken those before.
 async fn speak(
     sink: &mut SplitSink<Wire, Frame>,
     socket: &Socket,
@@ -280,41 +282,71 @@ async fn speak(
     tally: &Tally,
 ) -> End {
     let patience = socket.app.config.sockets.send_timeout();
+    let mut ended = Vec::new();
     loop {
-        let (frame, said) = tokio::select! {
-            Some(reply) = waiting.recv() => (Ok(reply), None),
-            Some(said) = said.recv() => {
-                if !socket.hub.is_current(&said) {
-                    continue; // its client has ended it since
-                }
-                let bytes = match &said.what {
-                    What::Next(result, _) => next(&said.id, result),
-                    What::Error(answer) => error(&said.id, answer),
-                    What::Complete => complete(&said.id),
+        let mut first = tokio::select! {
+            Some(reply) = waiting.recv() => Some(Word::Reply(reply)),
+            Some(said) = said.recv() => Some(Word::Said(said)),
+        };
+        let (mut bytes, mut pinged) = (0, false);
+        let writing = async {
+            while let Some(word) = first.take().or_else(|| next_word(&mut waiting, &mut said)) {
+                let frame = match word {
+                    Word::Reply(frame) => frame,
+                    // Its client has ended it since.
+                    Word::Said(said) if !socket.hub.is_current(&said) => continue,
+                    Word::Said(said) => {
+                        let frame = frame(said.message())?;
+                        if !matches!(said.what, What::Next(..)) {
+                            ended.push(said);
+                        }
+                        frame
+                    }
                 };
-                (frame(bytes), Some(said))
+                bytes += frame.len();
+                match frame {
+                    Frame::Ping(_) => pinged = true,
+                    _ => tally.sent(),
+                }
+                sink.feed(frame).await.map_err(|_| End::Broken("the connection broke"))?;
+                if bytes >= WRITTEN_AT_ONCE {
+                    break;
+                }
             }
+            sink.flush().await.map_err(|_| End::Broken("the connection broke"))
         };
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(end) => return end,
-        };
-        let is_ping = matches!(frame, Frame::Ping(_));
-        match timeout(patience, sink.send(frame)).await {
+        match timeout(patience, writing).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return End::Broken("the connection broke"),
+            Ok(Err(end)) => return end,
             Err(_) => {
                 socket.app.metrics.refused("send_time");
                 return End::Broken("the client did not read");
             }
         }
-        if is_ping {
+        if pinged {
             life.pinged().get_or_insert_with(Instant::now);
-        } else {
-            tally.sent();
         }
-        if let Some(said) = said {
-            socket.hub.heard(&said);
+        ended.drain(..).for_each(|said| socket.hub.heard(&said));
+    }
+}
+
+/// What is to be written.
+enum Word {
+    Reply(Frame),
+    Said(Said),
+}
+
+/// What waits to be written, if anything does.
+fn next_word(waiting: &mut mpsc::Receiver<Frame>, said: &mut mpsc::Receiver<Said>) -> Option<Word> {
+    waiting.try_recv().map(Word::Reply).or_else(|_| said.try_recv().map(Word::Said)).ok()
+}
+
+impl Said {
+    fn message(&self) -> Vec<u8> {
+        match &self.what {
+            What::Next(result, _) => next(&self.id, result),
+            What::Error(answer) => error(&self.id, answer),
+            What::Complete => complete(&self.id),
         }
     }
 }
