@@ -33,6 +33,8 @@ mod work;
 
 /// Tasks per project.
 const TASKS: usize = 12;
+/// For a gateway to start.
+const READY: Duration = Duration::from_secs(30);
 /// Seconds in which all that may be killed is killed once.
 const ROUND: u64 = 20;
 /// Violations that are printed.
@@ -151,6 +153,8 @@ fn bearers(secret: &str, projects: &[Uuid]) -> Result<Vec<(String, Arc<[Uuid]>)>
 
 impl Servers {
     async fn start(config: &Config, folder: std::path::PathBuf, secret: &str, url: &str) -> Result<Self> {
+        // A socket's address must be absolute, and the folder is as it was given.
+        let folder = std::path::absolute(folder).map_err(Error::internal)?;
         let redis = start_redis(&folder)?;
         let mut servers = Self {
             folder,
@@ -186,11 +190,12 @@ impl Servers {
         if self.trust {
             command.arg("--cache-trust-everything");
         }
-        let child = command.kill_on_drop(true).stdin(Stdio::null()).spawn().map_err(Error::internal)?;
+        let mut child = command.kill_on_drop(true).stdin(Stdio::null()).spawn().map_err(Error::internal)?;
         let mut client = Client::new(address);
         let begun = Instant::now();
         while client.ask("GET", "/health/ready", "", "").await.is_none_or(|reply| reply.status != 200) {
-            if begun.elapsed() > Duration::from_secs(30) {
+            // If it ended by itself it has said why.
+            if child.try_wait().map_err(Error::internal)?.is_some() || begun.elapsed() > READY {
                 return Err(Error::internal("a gateway does not get ready"));
             }
             sleep(Duration::from_millis(50)).await;

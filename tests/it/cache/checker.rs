@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 fn check(options: &[&str]) -> (bool, String) {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_evidence-gateway"));
-    command.arg("check-consistency").args(options).arg("--data-dir").arg(dir.path());
+    // A folder as one types it.
+    command.arg("check-consistency").args(options).args(["--data-dir", "here"]).current_dir(dir.path());
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.success(), String::from_utf8([stdout, stderr].concat()).unwrap())
 }
