@@ -98,22 +98,7 @@ async function follow(start) {
     }
   }
   // Where to begin is known before anything changes.
-  const first = await new Promise((resolve, reject) => {
-    const client = createSse({ url: `${base}/graphql/stream` });
-    const dispose = client.subscribe(
-      { query: FOLLOW, variables: { id: variables.id } },
-      {
-        next: ({ data }) => {
-          dispose();
-          resolve(data.taskChanged.cursor);
-        },
-        error: reject,
-        complete: () => {},
-      },
-    );
-    setTimeout(() => ask(`mutation { updateTask(input: { id: "${variables.id}", title: "first" }) { id } }`), 200);
-  });
-  variables.after = first;
+  variables.after = (await ask("{ changeCursor }")).changeCursor;
   await begin();
   const late = setTimeout(() => fail(new Error(`${cursors.length} events came`)), 60_000);
   try {
@@ -239,6 +224,26 @@ test("queries and mutations go over sockets, too", async () => {
         }
       }
     });
+    await client.dispose();
+  }
+});
+
+test("a live query is answered again when its answer changes", async () => {
+  const { tasks } = await ask("{ tasks(first: 1) { nodes { id } } }");
+  const { id } = tasks.nodes[0];
+  const query = `query @live(throttleMs: 10) { task(id: "${id}") { title } }`;
+  for (const [n, client] of [overWs(), overSse(false), overSse(true)].entries()) {
+    const title = `live ${n}`;
+    const titles = [];
+    for await (const { data } of client.iterate({ query })) {
+      titles.push(data.task.title);
+      if (titles.length === 1) {
+        await ask(`mutation { updateTask(input: { id: "${id}", title: "${title}" }) { id } }`);
+      } else if (data.task.title === title) {
+        break;
+      }
+    }
+    assert.equal(titles.length, 2);
     await client.dispose();
   }
 });
