@@ -37,14 +37,9 @@ impl Gateway {
         let address = lines
             .find_map(|line| line.strip_prefix("serving on http://").map(|address| address.parse().unwrap()))
             .unwrap();
-        // The first will do.
+        // What it warns of; the first will do.
         std::thread::spawn(move || {
-            let more = lines.enumerate().inspect(|(n, line)| {
-                if *n < 3 {
-                    println!("  gateway: {line}");
-                }
-            });
-            println!("  gateway: {} lines", more.count());
+            lines.enumerate().filter(|(n, _)| *n < 3).for_each(|(_, line)| println!("  gateway: {line}"));
         });
         Self { child, address }
     }
