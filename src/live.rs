@@ -37,7 +37,7 @@ mod subscriber;
 
 /// Streams that read the log at the same time. The others wait for their turn: after a deploy thousands come back at
 /// once, and each of them needs a connection to PostgreSQL.
-const READERS: usize = 4;
+const READERS: usize = 2;
 /// Reads of rows for feeds at the same time. The pool is for requests, too, and many feeds learn of a change at once.
 const LOADING: usize = 4;
 

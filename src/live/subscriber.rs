@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::changes::tail::{Batch, PAGE, Reached};
@@ -165,6 +165,7 @@ impl Subscriber {
             // The feed may be behind a place that another process, or the tail, gave out.
             let covered = self.feed.shared.wait_until_covers(&self.place.since);
             if timeout(STRANGE, covered).await.is_err() {
+                let _turn = self.turn().await?;
                 self.ask(None, 1).await?;
                 return Ok(());
             }
@@ -177,6 +178,7 @@ impl Subscriber {
             join = Some((frames, reached));
         }
         let until = join.as_ref().map(|(_, until)| until);
+        let turn = self.turn().await?;
         let (batch, mut place) = self.ask(until, self.page).await?;
         let teller = &self.feed.shared.teller;
         let mut happened = teller.happened(&batch).await;
@@ -193,7 +195,6 @@ impl Subscriber {
         if teller.watch.coalesce.is_some() {
             happened = coalesced(happened);
         }
-        let turn = self.reading.acquire().await.map_err(Error::internal)?;
         let told: Frame = teller.tell(happened, Manner::Alone).await.into();
         drop(turn);
         // From here on nothing waits, so that all of it happens or nothing.
@@ -208,9 +209,14 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Reads a part of the log; waits for its turn, and for a store that does not answer.
+    /// Waits until it may read the log: of those who are behind a few do at the same time, for the sake of those who are
+    /// not.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit> {
+        self.reading.clone().acquire_owned().await.map_err(Error::internal)
+    }
+
+    /// Reads a part of the log; waits for a store that does not answer.
     async fn ask(&self, until: Option<&Arc<Snapshot>>, limit: usize) -> Result<(Batch, Place)> {
-        let _turn = self.reading.acquire().await.map_err(Error::internal)?;
         loop {
             let session = self.feed.shared.teller.db.session();
             match read(&session, &self.place, until, limit).await {
