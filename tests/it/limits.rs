@@ -171,6 +171,9 @@ pub(crate) fn hostile_documents() -> Vec<Hostile> {
     let query = |text: String| json!({"query": text}).to_string().into_bytes();
     let aliases: String = (0..1_000).map(|n| format!("a{n}: __typename ")).collect();
     let circle = "fields { type { ".repeat(7) + "name" + &" } }".repeat(7);
+    let upwards: String =
+        (1..300).map(|n| format!("fragment G{n:03} on Query {{ ...G{:03} }} ", n - 1)).collect();
+    let upwards = format!("{{ ...G299 }} fragment G000 on Query {{ __typename }} {upwards}");
     let chain: String = (0..300).map(|n| format!("fragment F{n} on Query {{ ...F{} }} ", n + 1)).collect();
     vec![
         ("1,000 aliases", query(format!("{{ {aliases} }}")),  Some("max_root_fields")),
@@ -204,6 +207,7 @@ pub(crate) fn hostile_documents() -> Vec<Hostile> {
         ("nested bomb of 5 by 8", query(nested_bomb(5, 8)),  Some("max_fields")),
         ("nested bomb of 12 by 2", query(nested_bomb(12, 2)),  Some("max_depth")),
         ("300 fragments in a row", query(format!("{{ ...F0 }} {chain}")),  Some("fragments")),
+        ("300 fragments, the last one first", query(upwards),  Some("fragments")),
         (
             "circular fragments",
             query("{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }".to_owned()),

@@ -44,6 +44,8 @@ struct Cost {
     aliases: u64,
     directives: u64,
     introspection_lists: u64,
+    /// Fragments spread inside one another.
+    spreads: u32,
 }
 
 impl Cost {
@@ -56,6 +58,7 @@ impl Cost {
         self.aliases = self.aliases.saturating_add(other.aliases);
         self.directives = self.directives.saturating_add(other.directives);
         self.introspection_lists = self.introspection_lists.max(other.introspection_lists);
+        self.spreads = self.spreads.max(other.spreads);
     }
 }
 
@@ -122,7 +125,10 @@ pub(super) fn check_cost(
     let mut measure =
         Measure { fragments: &document.fragments, variables, limits, known: HashMap::new(), spreads: 0 };
     // Also those that nothing spreads: validation walks them all the same.
-    for name in document.fragments.keys() {
+    // In one order, so that a document is always refused for the same reason.
+    let mut names: Vec<_> = document.fragments.keys().collect();
+    names.sort_unstable();
+    for name in names {
         measure.fragment(name)?;
     }
     let mut whole = Cost::default();
@@ -199,9 +205,12 @@ impl<'a> Measure<'a> {
             }
             None => {}
         }
-        if self.spreads == MAX_SPREADS {
+        let too_deep = || {
             let text = format!("the document has fragments inside one another more than {MAX_SPREADS} deep");
-            return Err(Error::over_limit("fragments", text));
+            Error::over_limit("fragments", text)
+        };
+        if self.spreads == MAX_SPREADS {
+            return Err(too_deep());
         }
         self.known.insert(name, None);
         self.spreads += 1;
@@ -209,6 +218,11 @@ impl<'a> Measure<'a> {
         let mut cost = self.set(&fragment.node.selection_set.node, place)?;
         cost.directives = cost.directives.saturating_add(count(fragment.node.directives.len()));
         self.spreads -= 1;
+        // Whoever was measured before is not walked again, but is as deep as it is.
+        cost.spreads += 1;
+        if cost.spreads > MAX_SPREADS {
+            return Err(too_deep());
+        }
         self.known.insert(name, Some(cost));
         Ok(cost)
     }
@@ -247,6 +261,7 @@ impl<'a> Measure<'a> {
             aliases: inner.aliases.saturating_add(field.alias.is_some().into()),
             directives: inner.directives,
             introspection_lists: inner.introspection_lists + u64::from(is_list && place == Place::Other),
+            spreads: inner.spreads,
         })
     }
 
