@@ -198,17 +198,12 @@ impl Cache {
         self.0.freshness.age() <= self.0.bounds.staleness
     }
 
-    /// The answer to a request that came before in the same bytes.
-    pub fn recall(&self, bytes: &Key) -> Found {
-        self.known(bytes).map_or(Found::Nothing(Miss::Absent), |key| self.get(&key))
-    }
-
     /// The key of the answer to a request that came before in the same bytes.
     pub fn known(&self, bytes: &Key) -> Option<Key> {
         self.0.known.get(bytes)
     }
 
-    /// Has [`Self::recall`] find this key by those bytes.
+    /// Has [`Self::known`] find this key by those bytes.
     pub fn learn(&self, bytes: Key, key: Key) {
         if self.0.known.peek(&bytes).is_none_or(|known| known != key) {
             self.0.known.insert(bytes, key);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::entry::{Entry, Origin};
 use crate::cache::freshness::Freshness;
-use crate::cache::key::{Key, Keys};
+use crate::cache::key::{Key, Keys, hexadecimal};
 use crate::cache::sources::Kept;
 use crate::error::{Error, Result};
 use crate::store::db::reads::Hint;
@@ -75,7 +75,7 @@ impl SharedCache {
 
     /// The entry of a key, if there is one that this process can judge.
     pub async fn get(&self, key: &Key, freshness: &Freshness) -> Option<Arc<Entry>> {
-        let bytes = self.redis.get(&format!("answer:{key}")).await?;
+        let bytes = self.redis.get(&named("answer:", key)).await?;
         self.decode(key, bytes, freshness).map(Arc::new)
     }
 
@@ -83,19 +83,19 @@ impl SharedCache {
     pub async fn put(&self, key: &Key, entry: &Entry) {
         let left = entry.end().saturating_sub(entry.age());
         if let Some(bytes) = self.encode(key, entry).filter(|_| !left.is_zero()) {
-            self.redis.set(&format!("answer:{key}"), &bytes, left).await;
+            self.redis.set(&named("answer:", key), &bytes, left).await;
         }
     }
 
     /// Says that this process executes; false if another one said so before and for no longer than this.
     pub async fn claim(&self, key: &Key, lifetime: Duration) -> bool {
         // Without Redis everyone is alone.
-        self.redis.claim(&format!("executing:{key}"), lifetime).await.unwrap_or(true)
+        self.redis.claim(&named("executing:", key), lifetime).await.unwrap_or(true)
     }
 
     /// Takes that back.
     pub async fn release(&self, key: &Key) {
-        self.redis.remove(&format!("executing:{key}")).await;
+        self.redis.remove(&named("executing:", key)).await;
     }
 
     fn encode(&self, key: &Key, entry: &Entry) -> Option<Vec<u8>> {
@@ -158,6 +158,10 @@ impl SharedCache {
         let sources = Kept::packed(plain.slice_ref(sources));
         Some(Entry::known(head.hash.into(), plain.slice_ref(body), origin, sources, (batch, as_of)))
     }
+}
+
+fn named(kind: &str, key: &Key) -> String {
+    [kind, &hexadecimal(key.as_bytes())].concat()
 }
 
 /// What an entry belongs to: what is sealed for one key is nothing under another.

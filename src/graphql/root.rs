@@ -121,6 +121,10 @@ async fn run(operation: &Operation, document: Document<'_>) -> Outcome {
         }
         keys.push((selected.key.to_owned(), place, selected.name()));
     }
+    if frozen.is_some() && relations.is_empty() {
+        // Asked for by itself a place is the present one; and no change would ever touch the answer.
+        operation.loaders.session.notes().give_up();
+    }
     let rows = [row.finish()];
     let children = resolve(loaders, &relations, &rows).await;
     if frozen.is_some() {

@@ -32,6 +32,8 @@ mod status;
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const PUBLIC: HeaderValue = HeaderValue::from_static("public, no-cache");
 const VARIES: HeaderValue = HeaderValue::from_static("accept, authorization, x-api-key");
+/// Of an answer.
+const HEADERS: usize = 12;
 /// How long others wait for the process that executes; then they execute, too.
 const CLAIM: Duration = Duration::from_millis(3_000);
 /// Between two looks for its answer: at first, and at most.
@@ -68,11 +70,12 @@ impl Kept {
     pub(super) fn send(self, app: &App, ask: &Ask, kind: &'static str) -> Response {
         let Self { entry, status, .. } = self;
         // The same bytes as another media type are another representation.
-        let tag =
-            format!("\"{}{}\"", entry.hash, if kind.starts_with("application/json") { "" } else { "g" });
-        let given = ask.if_none_match.as_ref().and_then(|given| given.to_str().ok()).unwrap_or_default();
+        let mark = if kind.starts_with("application/json") { "" } else { "g" };
+        let tag = ["\"", &entry.hash, mark, "\""].concat();
         let known = |one: &str| one == "*" || one.trim_start_matches("W/") == tag;
-        let unchanged = ask.method == Method::GET && given.split(',').map(str::trim).any(known);
+        let given = ask.if_none_match.as_ref().filter(|_| ask.method == Method::GET);
+        let given = given.and_then(|given| given.to_str().ok());
+        let unchanged = given.is_some_and(|given| given.split(',').map(str::trim).any(known));
         let body = match (unchanged, ask.explain) {
             (true, _) => Body::empty(),
             (false, true) => Body::from(explained(&entry, status)),
@@ -80,6 +83,8 @@ impl Kept {
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
+        // With those of the outer layers.
+        headers.reserve(HEADERS);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         let tag = Some(tag).filter(|_| !ask.explain);
         headers.extend(tag.and_then(|tag| HeaderValue::try_from(tag).ok()).map(|tag| (ETAG, tag)));
@@ -123,21 +128,20 @@ fn explained(entry: &Entry, status: Status) -> bytes::Bytes {
 /// The answer to a request that came before in the same bytes, if it still holds.
 pub(super) async fn recall(app: &App, ask: &Ask) -> Option<Kept> {
     let bytes = ask.bytes.as_ref().filter(|_| ask.look_up && !ask.must_be_fresh)?;
-    let found = settled(app, || app.cache.recall(bytes)).await;
+    let key = app.cache.known(bytes)?;
+    let found = settled(app, || app.cache.get(&key)).await;
     if matches!(found, Found::Nothing(Miss::Absent)) {
-        let key = app.cache.known(bytes).filter(|_| app.cache.shared().is_on())?;
-        return Box::pin(fetched(app, &key)).await;
+        return if app.cache.shared().is_on() { Box::pin(fetched(app, &key)).await } else { None };
     }
     let kept = serve(app, ask, found, Status::Hit).ok()?;
     // Who makes it anew must have read the request.
-    let alone = || app.cache.known(bytes).is_some_and(|key| !app.cache.flights().is_flying(&key));
-    if kept.due && alone() { None } else { Some(kept) }
+    if kept.due && !app.cache.flights().is_flying(&key) { None } else { Some(kept) }
 }
 
 /// The answer of another process, if it holds.
 async fn fetched(app: &App, key: &Key) -> Option<Kept> {
     let (Found::Fresh(entry) | Found::Due(entry)) = app.cache.fetch(key).await else { return None };
-    app.cache.metrics().hit("redis");
+    app.cache.metrics().hits_in_redis.inc();
     Some(Kept { entry, status: Status::Shared, due: false })
 }
 
@@ -156,16 +160,16 @@ async fn settled(app: &App, look_up: impl Fn() -> Found) -> Found {
 fn serve(app: &App, ask: &Ask, found: Found, status: Status) -> Result<Kept, Miss> {
     match found {
         Found::Fresh(entry) => {
-            app.cache.metrics().hit("memory");
+            app.cache.metrics().hits_in_memory.inc();
             Ok(Kept { entry, status, due: false })
         }
         Found::Due(entry) => {
-            app.cache.metrics().hit("memory");
+            app.cache.metrics().hits_in_memory.inc();
             let late = entry.age() >= entry.origin.lifetime;
             Ok(Kept { entry, status: if late { Status::Revalidating } else { status }, due: true })
         }
         Found::Stale(entry, miss) if ask.takes_stale(&entry, miss) => {
-            app.cache.metrics().hit("stale");
+            app.cache.metrics().hits_stale.inc();
             Ok(Kept { entry, status: Status::Stale, due: false })
         }
         Found::Stale(_, miss) | Found::Nothing(miss) => Err(miss),
@@ -173,7 +177,7 @@ fn serve(app: &App, ask: &Ask, found: Found, status: Status) -> Result<Kept, Mis
 }
 
 fn stale(app: &App, entry: Arc<Entry>) -> Kept {
-    app.cache.metrics().hit("stale");
+    app.cache.metrics().hits_stale.inc();
     Kept { entry, status: Status::StaleIfError, due: false }
 }
 

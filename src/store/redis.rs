@@ -78,21 +78,21 @@ impl Redis {
 
     /// The value of this key. None also while the server is down.
     pub async fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.value(cmd("GET").arg(format!("{PREFIX}{key}"))).await.flatten()
+        self.value(cmd("GET").arg([PREFIX, key].concat())).await.flatten()
     }
 
     /// Keeps a value for this long, if the server is up.
     pub async fn set(&self, key: &str, value: &[u8], lifetime: Duration) {
         let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         let mut set = cmd("SET");
-        self.value::<()>(set.arg(format!("{PREFIX}{key}")).arg(value).arg("PX").arg(lifetime)).await;
+        self.value::<()>(set.arg([PREFIX, key].concat()).arg(value).arg("PX").arg(lifetime)).await;
     }
 
     /// Keeps a value for this long unless there is one; whether it did, none while the server is down.
     pub async fn claim(&self, key: &str, lifetime: Duration) -> Option<bool> {
         let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         let mut set = cmd("SET");
-        set.arg(format!("{PREFIX}{key}")).arg("").arg("NX").arg("PX").arg(lifetime);
+        set.arg([PREFIX, key].concat()).arg("").arg("NX").arg("PX").arg(lifetime);
         self.value::<Option<String>>(&set).await.map(|done| done.is_some())
     }
 
@@ -147,7 +147,7 @@ impl Redis {
 
     /// Removes a value.
     pub async fn remove(&self, key: &str) {
-        self.value::<()>(cmd("DEL").arg(format!("{PREFIX}{key}"))).await;
+        self.value::<()>(cmd("DEL").arg([PREFIX, key].concat())).await;
     }
 
     /// Whether there is one that answered when it was last asked.

@@ -5,7 +5,12 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 /// What the response cache counts. Clones count into the same metrics.
 #[derive(Debug, Clone)]
 pub struct CacheMetrics {
-    hits: IntCounterVec,
+    /// Answers from memory.
+    pub hits_in_memory: IntCounter,
+    /// Answers from Redis.
+    pub hits_in_redis: IntCounter,
+    /// Answers that were stale, and could be.
+    pub hits_stale: IntCounter,
     misses: IntCounterVec,
     invalidations: IntCounterVec,
     /// Documents that were run although nobody registered them.
@@ -40,9 +45,12 @@ impl CacheMetrics {
         let documents =
             |name: &str, help: &str| counter(Opts::new(format!("evidence_gateway_documents_{name}"), help));
         let untrusted = "Documents run that nobody registered, where registered ones are preferred.";
+        let hits = counters(name("hits_total", "Answers from the cache."), "tier")?;
         Ok(Self {
             untrusted_documents: counter(Opts::new("evidence_gateway_untrusted_documents_total", untrusted))?,
-            hits: counters(name("hits_total", "Answers from the cache."), "tier")?,
+            hits_in_memory: hits.with_label_values(&["memory"]),
+            hits_in_redis: hits.with_label_values(&["redis"]),
+            hits_stale: hits.with_label_values(&["stale"]),
             misses: counters(name("misses_total", "Queries that the cache did not answer."), "reason")?,
             invalidations: counters(
                 name("invalidations_total", "Answers found out of date, by what touched them."),
@@ -56,11 +64,6 @@ impl CacheMetrics {
             validated: documents("validated_total", "Operations validated; those that are known are not.")?,
             evicted: counter(name("evictions_total", "Answers pushed out of the memory by others."))?,
         })
-    }
-
-    /// Counts an answer from a tier: `memory`, `redis` or `stale`.
-    pub fn hit(&self, tier: &'static str) {
-        self.hits.with_label_values(&[tier]).inc();
     }
 
     /// Counts a query that was executed, and why.

@@ -24,9 +24,11 @@ export function randomFrom(seed) {
 const DEPTH = 5;
 const FIELDS = 60;
 const UNKNOWN = "00000000-0000-4000-8000-ffffffffffff";
-// What is left out: searches need a model, and the gateway itself goes on writing the trail and the feed.
+// What is left out: searches need a model, the gateway itself goes on writing the trail and the feed, and only it knows
+// places in its log.
 const EXCLUDED = new Set([
   "searchEvidence", "searchTasks", "searchAgents", "similar", "evidenceFor", "auditLog", "auditLogs", "verifyAuditLog", "activity", "activities",
+  "changeCursor",
 ]);
 
 const screamingCase = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase();

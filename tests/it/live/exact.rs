@@ -144,6 +144,7 @@ async fn a_list_and_what_follows_are_one() {
     let url = &database.url;
     remember(url).await;
     let gateway = crate::harness::Gateway::open(url).await;
+    let alone = gateway.ask("{ changeCursor }").await;
     let process = Process::start(url, &[]).await;
     let admin = Viewer::admin();
     let going = during(Duration::from_secs(4));
@@ -158,6 +159,7 @@ async fn a_list_and_what_follows_are_one() {
         looks
     };
     let ((), looks) = tokio::join!(writing, looking);
+    assert_ne!(gateway.ask("{ changeCursor }").await, alone, "by itself it is the present place");
     let rows = texts(url, "select id::text, version::text from tasks where deleted_at is null").await;
     let end: BTreeMap<String, i64> = rows
         .into_iter()
