@@ -58,11 +58,14 @@ async fn a_cluster_is_shared_and_may_lose_a_server() {
     // Without one of them every request is answered, and none waits for long.
     cluster.kill(1);
     let begun = Instant::now();
+    let mut hits = 0;
     for n in 31..=80 {
         assert_eq!(post(&one, &document(n), &[]).await.status, 200);
-        assert_eq!(post(&one, &document(n), &[]).await.came(), "hit");
+        hits += u32::from(post(&one, &document(n), &[]).await.came() == "hit");
     }
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // Who heard of purges from the server that went forgets everything when it hears from another one.
+    assert!(hits >= 48, "{hits} of 50");
     // The others go on.
     let begun = Instant::now();
     let mut n = 100;
