@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::events::{Event, Events};
-use super::{Client, Heard, PROTOCOL, narrow};
+use super::{Client, Heard, PATIENCE, PROTOCOL, narrow};
 use crate::harness::{SECRET, member, token};
 use crate::live::oracle::{DOCUMENT, Dice, LAST, Told, Wish};
 use crate::process::Process;
@@ -338,7 +338,13 @@ impl Subscriber {
                 let request = fleet.client.get(format!("http://{host}/graphql/stream"));
                 let request = request.query(&[("query", DOCUMENT), ("variables", &variables)]);
                 let request = request.header("authorization", bearer).header("last-event-id", &self.cursor);
-                let response = request.header("accept", "text/event-stream").send().await.ok()?;
+                let sent = request.header("accept", "text/event-stream").send();
+                let Ok(response) = timeout(PATIENCE, sent).await else {
+                    // The port of a process that is gone may be that of somebody by now who has no answer.
+                    println!("no answer from {host} ({direct})");
+                    return None;
+                };
+                let response = response.ok()?;
                 assert!([200, 503].contains(&response.status().as_u16()), "{response:?}");
                 (response.status() == 200).then(|| Line::Events(Events::in_body(response)))
             }
