@@ -50,10 +50,17 @@ before(async () => {
   reference = new Reference(schema, rows, cursors);
 });
 
+// Some ask for all descendants of all descendants, which the gateway refuses.
+let tooLarge = 0;
+
 // How the two answers to a request differ, or null.
 async function mismatch({ query, variables, operationName }) {
   const actual = await ask({ query, variables, operationName });
   const expected = JSON.parse(JSON.stringify(reference.execute(parse(query), variables, operationName)));
+  if (actual.status === 400 && actual.errors[0].extensions.limit === "max_complexity") {
+    tooLarge += 1;
+    return null;
+  }
   if (actual.status !== 200) {
     return `the status is ${actual.status}: ${JSON.stringify(actual.errors)}`;
   }
@@ -87,4 +94,5 @@ test("random documents answer as graphql-js answers them", { skip }, async (t) =
     // Every third document has wrong arguments among the right ones.
     await compare(generator.next(n % 3 === 2 ? 0.15 : 0), `seed ${seed}, document ${n}`);
   }
+  assert.ok(tooLarge <= documents / 20, `seed ${seed}: ${tooLarge} documents were refused`);
 });
