@@ -79,6 +79,11 @@ async fn every_subscriber_is_told_what_the_history_says() {
         heard.push(subscriber.unwrap());
     }
     if heard.len() < SUBSCRIBERS {
+        let mut done = BTreeMap::new();
+        for Subscriber { transport, manner, .. } in &heard {
+            *done.entry(format!("{transport:?} {manner:?}")).or_insert(0) += 1;
+        }
+        println!("it came to {done:?}");
         for process in &processes {
             for kind in ["streams_open{kind=\"subscription\"}", "streams_behind", "stream_feeds"] {
                 println!("{}: {kind} {:?}", process.url, metric_of(&fleet.client, &process.url, kind).await);
