@@ -351,6 +351,12 @@ async fn introspection_is_within_the_limits() {
     assert!(data["__schema"]["types"].as_array().unwrap().len() > 100);
 }
 
+/// From then on whoever reads agents takes an hour.
+pub(crate) const SLOW_AGENTS: &str = "alter table agents rename to all_agents;
+    create function an_hour() returns boolean language plpgsql volatile as
+        $$ begin perform pg_sleep(3600); return true; end $$;
+    create view agents as select * from all_agents where an_hour()";
+
 /// Statements of the gateway that PostgreSQL is busy with.
 async fn running(database: &Database) -> usize {
     let query = "select pid::text from pg_stat_activity where state = 'active' and datname = current_database() \
@@ -370,12 +376,7 @@ async fn until_none_is_running(database: &Database) {
 #[tokio::test]
 async fn a_request_that_nobody_waits_for_is_cancelled() {
     let database = Database::sample().await;
-    // Whoever reads agents takes an hour.
-    let slow = "alter table agents rename to all_agents;
-        create function an_hour() returns boolean language plpgsql volatile as
-            $$ begin perform pg_sleep(3600); return true; end $$;
-        create view agents as select * from all_agents where an_hour()";
-    execute(&database.url, slow).await;
+    execute(&database.url, SLOW_AGENTS).await;
     let settings = ["--request-timeout-ms", "700", "--pool-size", "1", "--pool-wait-ms", "5000"];
     let gateway = Gateway::start(&database.url, &settings, Access::Everyone).await;
     let question = json!({"query": "{ agents { nodes { name } } }"});

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Client, Heard, PROTOCOL, metric, until};
 use crate::harness::{Database, Gateway, column, execute, id_of, sample_url, secret};
 use crate::keys;
+use crate::limits::SLOW_AGENTS;
 
 const INIT: &str = r#"{"type":"connection_init"}"#;
 const CHANGES: &str = "subscription { taskChanged { cursor at id node { title } } }";
@@ -126,12 +127,7 @@ async fn running(database: &Database) -> usize {
 #[tokio::test]
 async fn what_nobody_waits_for_is_cancelled() {
     let database = Database::sample().await;
-    // Whoever reads agents takes an hour.
-    let slow = "alter table agents rename to all_agents;
-        create function an_hour() returns boolean language plpgsql volatile as
-            $$ begin perform pg_sleep(3600); return true; end $$;
-        create view agents as select * from all_agents where an_hour()";
-    execute(&database.url, slow).await;
+    execute(&database.url, SLOW_AGENTS).await;
     let gateway = gateway(&database.url, &[]).await;
     let mut client = Client::of(&gateway).await;
     client.subscribe("1", "{ agents { nodes { name } } }").await;
