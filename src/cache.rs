@@ -227,14 +227,7 @@ impl Cache {
             return Found::Stale(entry, Miss::Behind);
         }
         let checked = entry.checked.load(Ordering::Acquire);
-        // Nobody needs to know what it was made of before something has changed.
-        let verdict = if checked >= self.0.freshness.now() {
-            Verdict::Fresh(checked)
-        } else {
-            let judge = |sources| self.0.freshness.judge(sources, checked);
-            entry.sources.get().map_or(Verdict::Forgotten, judge)
-        };
-        let miss = match verdict {
+        let miss = match self.0.freshness.judge(|| entry.sources.get(), checked) {
             Verdict::Fresh(batch) => {
                 if batch > checked {
                     entry.checked.fetch_max(batch, Ordering::AcqRel);

@@ -170,11 +170,13 @@ impl Freshness {
     }
 
     /// Whether an answer that began when this batch had passed, or was found to be fresh then, still holds.
-    pub fn judge(&self, sources: &Sources, since: u64) -> Verdict {
+    /// `sources` is asked for only if something has passed since; without them nobody can tell.
+    pub fn judge<'a>(&self, sources: impl FnOnce() -> Option<&'a Sources>, since: u64) -> Verdict {
         let now = self.now();
         if since >= now {
             return Verdict::Fresh(since);
         }
+        let Some(sources) = sources() else { return Verdict::Forgotten };
         let marks = self.0.marks.read().unwrap_or_else(PoisonError::into_inner);
         if since < marks.floor {
             return Verdict::Forgotten;

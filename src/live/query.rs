@@ -304,7 +304,7 @@ async fn touched(app: &App, executed: &mut Executed) {
     let mut tail = app.changes.watch();
     loop {
         tail.borrow_and_update();
-        match app.cache.freshness().judge(&executed.sources, executed.since) {
+        match app.cache.freshness().judge(|| Some(&executed.sources), executed.since) {
             Verdict::Fresh(batch) => executed.since = batch,
             Verdict::Touched(_) | Verdict::Forgotten => return,
         }

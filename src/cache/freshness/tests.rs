@@ -132,14 +132,14 @@ proptest! {
             }
             let after = usize::try_from(begun).unwrap();
             let touched = batches[after..usize::try_from(batch).unwrap()].iter().flatten().any(|made| read.is_touched(made));
-            let verdict = freshness.judge(&sources, begun);
+            let verdict = freshness.judge(|| Some(&sources), begun);
             if touched {
                 prop_assert!(!matches!(verdict, Verdict::Fresh(_)), "{verdict:?}");
             } else if !small {
                 prop_assert_eq!(verdict, Verdict::Fresh(batch));
             }
             // An entry that was found fresh goes on from there, and comes to the same.
-            match freshness.judge(&sources, checked) {
+            match freshness.judge(|| Some(&sources), checked) {
                 Verdict::Fresh(batch) => {
                     prop_assert!(!touched);
                     checked = batch;
@@ -181,16 +181,16 @@ fn what_is_not_known_is_not_fresh() {
     let freshness = Freshness::default();
     let nothing = Sources::default();
     freshness.arrive(0, &Arc::new(Snapshot::up_to(5)));
-    assert_eq!(freshness.judge(&nothing, 0), Verdict::Fresh(0));
+    assert_eq!(freshness.judge(|| Some(&nothing), 0), Verdict::Fresh(0));
     assert_eq!(freshness.batch_of(&Snapshot::up_to(4)), None);
     // A table that nobody here knows.
     let mut strange = change(0, 1, Op::Insert, (0, 0), (0, 0));
     strange.entity = "of_the_future".into();
     freshness.pass(1, &[strange]);
-    assert_eq!(freshness.judge(&nothing, 0), Verdict::Forgotten);
-    assert_eq!(freshness.judge(&nothing, 1), Verdict::Fresh(1));
+    assert_eq!(freshness.judge(|| Some(&nothing), 0), Verdict::Forgotten);
+    assert_eq!(freshness.judge(|| Some(&nothing), 1), Verdict::Fresh(1));
     freshness.pass_unknown(2);
-    assert_eq!(freshness.judge(&nothing, 1), Verdict::Forgotten);
+    assert_eq!(freshness.judge(|| Some(&nothing), 1), Verdict::Forgotten);
     assert_eq!(freshness.batch_of(&Snapshot::up_to(9)), None);
     assert_eq!(Freshness::default().age(), Duration::MAX);
 }
