@@ -3,7 +3,7 @@
 //! its own until it has caught up with its feed (`subscriber.rs`).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::app::App;
 use crate::cache::flight::Flights;
 use crate::cache::key::Key;
+use crate::changes::tail::held;
 use crate::error::{Code, Error};
 use crate::graphql::admit::{Admitted, Refusal};
 use crate::graphql::refusal;
@@ -202,10 +203,6 @@ impl Live {
 
 /// What those share who want the same.
 type Shares<T> = Mutex<HashMap<Key, Weak<T>>>;
-
-fn held<T>(shares: &Shares<T>) -> MutexGuard<'_, HashMap<Key, Weak<T>>> {
-    shares.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn find_or_start<T>(
     shares: &Shares<T>,

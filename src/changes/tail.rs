@@ -329,7 +329,8 @@ fn behind(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::unavailable("the change log", cause)
 }
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// The lock of a value that whoever panicked with it left as good as new.
+pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -68,7 +68,7 @@ impl Kept {
     }
 
     pub(super) fn send(self, app: &App, ask: &Ask, kind: &'static str) -> Response {
-        let Self { entry, status, .. } = self;
+        let Self { entry, status, .. } = &self;
         // The same bytes as another media type are another representation.
         let mark = if kind.starts_with("application/json") { "" } else { "g" };
         let tag = ["\"", &entry.hash, mark, "\""].concat();
@@ -76,11 +76,7 @@ impl Kept {
         let given = ask.if_none_match.as_ref().filter(|_| ask.method == Method::GET);
         let given = given.and_then(|given| given.to_str().ok());
         let unchanged = given.is_some_and(|given| given.split(',').map(str::trim).any(known));
-        let body = match (unchanged, ask.explain) {
-            (true, _) => Body::empty(),
-            (false, true) => Body::from(explained(&entry, status)),
-            (false, false) => Body::from(entry.body.clone()),
-        };
+        let body = if unchanged { Body::empty() } else { Body::from(self.body(ask)) };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         // With those of the outer layers.
@@ -88,7 +84,7 @@ impl Kept {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         let tag = Some(tag).filter(|_| !ask.explain);
         headers.extend(tag.and_then(|tag| HeaderValue::try_from(tag).ok()).map(|tag| (ETAG, tag)));
-        headers.insert(CACHE_CONTROL, control(ask, &entry));
+        headers.insert(CACHE_CONTROL, control(ask, entry));
         headers.insert(VARY, VARIES);
         if !matches!(status, Status::Executed(..)) {
             headers.insert(AGE, HeaderValue::from(entry.age().as_secs()));

@@ -2,7 +2,7 @@
 //! It never waits for a reader. It ends with the last of them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::app::App;
 use crate::cache::key::Key;
 use crate::changes::follower::Follower;
-use crate::changes::tail::{Reached, Tail};
+use crate::changes::tail::{Reached, Tail, held};
 use crate::graphql::subscription::Watch;
 use crate::live::events::{Frame, Happened, Manner, Teller, Told, coalesced, frames};
 use crate::live::silence::Deadlines;
@@ -115,7 +115,7 @@ impl Shared {
 
     /// The frames from now on, and the snapshot after which they begin; `None` in the midst of a set.
     pub(super) fn join(&self) -> Option<(broadcast::Receiver<Frame>, Arc<Snapshot>)> {
-        let _held = self.held();
+        let _held = held(&self.joining);
         Some((self.frames.subscribe(), self.passed()?))
     }
 
@@ -126,19 +126,15 @@ impl Shared {
         (!passed.midst).then(|| tail.map_or(passed.snapshot, |tail| tail.snapshot))
     }
 
-    fn held(&self) -> MutexGuard<'_, ()> {
-        self.joining.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Passes on what is no part of the log.
     fn announce(&self, told: Vec<Told>) {
-        let _held = self.held();
+        let _held = held(&self.joining);
         // Nobody may be listening.
         frames(told).into_iter().for_each(|frame| drop(self.frames.send(frame)));
     }
 
     fn publish(&self, told: Vec<Told>, passed: Option<Passed>) {
-        let _held = self.held();
+        let _held = held(&self.joining);
         let told_some = !told.is_empty();
         for frame in frames(told) {
             // Nobody may be listening.

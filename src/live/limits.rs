@@ -1,10 +1,11 @@
 //! How many streams may be open, in all and per viewer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use uuid::Uuid;
 
+use crate::changes::tail::held;
 use crate::config::LiveSettings;
 use crate::error::{Error, Result};
 use crate::model::viewer::{Credential, Viewer};
@@ -41,7 +42,7 @@ impl Open {
         };
         let who = (viewer.user_id, viewer.agent_id, key);
         let (most, most_of_viewer) = (self.0.settings.max_streams, self.0.settings.max_streams_per_viewer);
-        let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = held(&self.0.counts);
         if counts.all >= most {
             let text = format!("this server has {most} streams open, which are all that it may have");
             return Err(Error::too_many("max_streams", text));
@@ -67,7 +68,7 @@ pub(super) struct Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let mut counts = self.open.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = held(&self.open.0.counts);
         counts.all = counts.all.saturating_sub(1);
         if let Some(count) = counts.viewers.get_mut(&self.who) {
             *count -= 1;

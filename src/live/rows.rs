@@ -1,12 +1,13 @@
 //! The rows that events show, read once for all feeds that show the same of them to the same viewers, whatever their
 //! filters. Who wants rows joins the round that is to be read next; while one is read, the next one gathers.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::yield_now;
 
 use crate::cache::key::Key;
+use crate::changes::tail::held;
 use crate::graphql::Graph;
 use crate::graphql::events::{Rows, Shown, Wanted};
 use crate::live::Live;
@@ -100,8 +101,4 @@ impl Reader {
         let wanted = held(&round.wanted).0.clone();
         self.read_alone(&wanted).await
     }
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,14 +2,14 @@
 //! read from the index once for all of them; nothing is embedded a second time.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::changes::tail::Batch;
+use crate::changes::tail::{Batch, held};
 use crate::graphql::search::Searcher;
 use crate::model::change::{Change, Image, Op};
 use crate::model::searched::{changes_text, read_standing};
@@ -49,7 +49,7 @@ impl Standing {
     pub(super) async fn texts(&self, batch: &Batch, table: &str) -> Arc<Texts> {
         let Some(number) = batch.number else { return Arc::new(self.read(batch, table).await) };
         let cell = {
-            let mut batches = self.0.batches.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut batches = held(&self.0.batches);
             let known = batches.iter().find(|(known, _)| *known == number).map(|(_, cell)| cell.clone());
             known.unwrap_or_else(|| {
                 let cell = Arc::<Reading>::default();
