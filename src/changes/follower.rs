@@ -41,17 +41,21 @@ impl Follower {
         &self.place
     }
 
-    /// The next changes, when there are some. A batch is lost only if this is dropped after it was given.
+    /// The next changes, when there are some, or the end of a set that had some. A batch is lost only if this is
+    /// dropped after it was given.
     ///
     /// `CURSOR_EXPIRED` if the log does not reach back to the consumer's place any more. While PostgreSQL does not
     /// answer, this waits.
     pub async fn next(&mut self) -> Result<Arc<Batch>> {
         loop {
+            let midst = self.place.within.is_some();
             let batch = match &mut self.live {
                 Some(_) => self.receive().await,
                 None => self.catch_up().await?,
             };
-            if let Some(batch) = batch.filter(|batch| !batch.changes.is_empty()) {
+            // Only after a page that was full it is known that the set has no more.
+            let tells = |batch: &Arc<Batch>| !batch.changes.is_empty() || (midst && batch.complete);
+            if let Some(batch) = batch.filter(tells) {
                 return Ok(batch);
             }
         }
@@ -93,10 +97,8 @@ impl Follower {
         }
         let until = join.as_ref().map(|(_, until)| until);
         let slice = if until == Some(&self.place.since) {
-            {
-                let begin = self.place.since.clone();
-                Slice { changes: Vec::new(), begin, span: None, place: self.place.clone() }
-            }
+            let begin = self.place.since.clone();
+            Slice { changes: Vec::new(), begin, span: None, place: self.place.clone() }
         } else {
             self.read(until).await?
         };

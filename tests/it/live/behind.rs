@@ -53,3 +53,39 @@ async fn coming_back_costs_what_is_read() {
     println!("{cost} rows looked up for {CHANGES} changes");
     assert!((CHANGES..5 * CHANGES).contains(&cost), "{cost}");
 }
+
+/// A set whose changes just fill their pages ends like any other: who comes later does not wait for the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_may_end_with_a_page() {
+    const PAGES: usize = 2_000;
+    let database = Database::empty().await;
+    let url = &database.url;
+    prepare(url).await;
+    let viewer = member(None, &PROJECTS);
+    let document = "subscription($after: String) { taskChanged(after: $after) { cursor } }";
+    let process = Process::start(url, &[]).await;
+    let mut present = process.watch(document, json!({}), &viewer).await;
+    execute(
+        url,
+        &format!("insert into tasks (project_id, title, intent) values ('{}', 't', 'i')", PROJECTS[0]),
+    )
+    .await;
+    let cursor = next(&mut present).await.cursor.unwrap();
+    let script = format!(
+        "insert into tasks (project_id, title, intent) select '{}', 't', 'i' from generate_series(1, {PAGES})",
+        PROJECTS[0]
+    );
+    execute(url, &script).await;
+    for _ in 0..PAGES {
+        next(&mut present).await;
+    }
+    let mut later = process.watch(document, json!({"after": &*cursor}), &viewer).await;
+    for _ in 0..PAGES {
+        next(&mut later).await;
+    }
+    is_quiet(&mut later).await;
+    // Both are where the feed is.
+    execute(url, "update tasks set title = 'the last' where id = (select min(id::text)::uuid from tasks)")
+        .await;
+    assert_eq!(next(&mut later).await.cursor, next(&mut present).await.cursor);
+}
