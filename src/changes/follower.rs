@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::sleep;
 
-use crate::changes::tail::{Batch, PAGE, Tail};
+use crate::changes::batch::Batch;
+use crate::changes::tail::{PAGE, Tail};
 use crate::error::{Code, Result};
 use crate::model::change::{Place, Slice, Snapshot, read};
 use crate::telemetry::Behind;

@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::changes::batch::Batch;
 use crate::changes::follower::Follower;
-use crate::changes::tail::Batch;
 use crate::error::{Code, Error, Result};
 use crate::model::change::{Change, Place, Snapshot, count_after, now};
 use crate::model::parked;

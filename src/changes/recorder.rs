@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use tokio::time::{sleep, timeout};
 
 use crate::app::App;
+use crate::changes::batch::Batch;
 use crate::changes::follower::Follower;
-use crate::changes::tail::Batch;
 use crate::error::{Code, Result};
 use crate::model::trail::{RECORDING, Saved, Unfinished, is_worth_recording, record, skip_gap};
 use crate::store::db::Session;

@@ -1,6 +1,7 @@
 //! The tail: one reader of the change log per process, on a connection of its own. It passes what it reads on to the
 //! process as numbered batches and tells how far it has come, by snapshots (see ARCHITECTURE.md, "The change log").
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,12 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::cache::freshness::Freshness;
+use crate::changes::batch::Batch;
 use crate::changes::follower::Follower;
 use crate::changes::wakeup;
 use crate::config::{Config, DbOptions};
 use crate::error::{Code, Error, Result};
-use crate::model::change::{Change, Image, Place, Slice, Snapshot, Span, Within, now, prune, read};
+use crate::model::change::{Place, Slice, Snapshot, now, prune, read};
 use crate::store::db::Db;
 use crate::store::redis::Redis;
 use crate::telemetry::{Behind, ChangeMetrics, Kind, Metrics};
@@ -32,63 +34,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// Changes removed at once, and the pause when there is nothing to remove.
 const PRUNED_AT_ONCE: u32 = 5_000;
 const PRUNE_PAUSE: Duration = Duration::from_secs(30);
-
-/// Some changes of one set, in order. The set is what committed between two snapshots.
-#[derive(Debug)]
-pub struct Batch {
-    /// Counts the tail's batches from 1; none for one that was read again from the log.
-    pub number: Option<u64>,
-    /// The begin of the set.
-    pub since: Arc<Snapshot>,
-    /// The end of the set.
-    pub until: Arc<Snapshot>,
-    /// In the order of seq: those of a transaction in its order, those of a row in the order in which it was
-    /// changed. Changes of transactions that ran at the same time alternate.
-    pub changes: Vec<Change>,
-    /// Whether this is the end of the set, so that everything that `until` sees has passed.
-    pub complete: bool,
-    span: Option<Span>,
-    /// The same for all who judge them, once somebody does.
-    images: OnceLock<Vec<Image>>,
-}
-
-impl Batch {
-    /// The batch that a slice is, and the place behind it.
-    pub fn new(number: Option<u64>, slice: Slice) -> (Self, Place) {
-        let (since, until, complete) = match &slice.place.within {
-            Some(within) => (slice.begin, within.until.clone(), false),
-            None => (slice.begin, slice.place.since.clone(), true),
-        };
-        (
-            Self {
-                number,
-                since,
-                until,
-                changes: slice.changes,
-                complete,
-                span: slice.span,
-                images: OnceLock::new(),
-            },
-            slice.place,
-        )
-    }
-
-    /// The changes as readers judge them, one for each.
-    pub fn images(&self) -> &[Image] {
-        self.images.get_or_init(|| self.changes.iter().map(Image::new).collect())
-    }
-
-    /// The place of a reader that has had the changes up to this one, counted from 0.
-    pub fn place(&self, change: usize) -> Place {
-        match self.changes.get(change) {
-            Some(at) if !self.complete || change + 1 < self.changes.len() => {
-                let within = Within { until: self.until.clone(), after: at.seq, span: self.span };
-                Place { since: self.since.clone(), within: Some(within) }
-            }
-            _ => Place::after(self.until.clone()),
-        }
-    }
-}
 
 /// How far the tail has come.
 #[derive(Debug, Clone)]
@@ -115,6 +60,8 @@ struct Shared {
     contact: watch::Sender<Option<Instant>>,
     /// Learns of every batch before anybody else.
     freshness: Freshness,
+    /// The number of the last batch.
+    numbered: AtomicU64,
     woken: Notify,
     /// Something was committed that other processes do not know of.
     written: Notify,
@@ -135,6 +82,7 @@ impl Tail {
             joining: Mutex::default(),
             contact: watch::Sender::new(None),
             freshness: Freshness::default(),
+            numbered: AtomicU64::new(0),
             woken: Notify::new(),
             written: Notify::new(),
             counts: OnceLock::new(),
@@ -250,9 +198,13 @@ impl Tail {
         &self.0.readers
     }
 
-    /// Follows the log without pruning it, until it is dropped.
+    /// Follows the log without pruning it, until it is dropped. Once at a time; if it was dropped before, whatever
+    /// happened meanwhile counts as unknown and consumers read it from the log.
     pub async fn follow_log(&self) {
-        let mut look = Look { tail: self, db: None, place: None, number: 0, seen: None, begun: None };
+        let mut look = Look { tail: self, db: None, place: None, seen: None, begun: None };
+        if self.reached().is_some() {
+            look.lose_track();
+        }
         let mut retry = RETRY.0;
         loop {
             let pause = match look.once().await {
@@ -302,6 +254,11 @@ impl Tail {
         }
     }
 
+    /// The next batch's number.
+    fn number(&self) -> u64 {
+        self.0.numbered.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     fn heard(&self, begun: Instant) {
         self.0.freshness.hear(begun);
         self.0.contact.send_replace(Some(begun));
@@ -340,7 +297,6 @@ struct Look<'a> {
     /// One connection. It is made anew after a failure: it may hang on a server that is gone.
     db: Option<Db>,
     place: Option<Place>,
-    number: u64,
     /// When there was a change last.
     seen: Option<Instant>,
     /// When the look began that found the set that is being read.
@@ -350,16 +306,18 @@ struct Look<'a> {
 impl Look<'_> {
     /// Reads what is new, in as many batches as it takes.
     async fn once(&mut self) -> Result<()> {
-        let shared = &self.tail.0;
         let db = match &self.db {
             Some(db) => db.clone(),
-            None => self.db.insert(connect(&shared.url).await?).clone(),
+            None => self.db.insert(connect(&self.tail.0.url).await?).clone(),
         };
         let session = db.session();
         let Some(mut place) = self.place.clone() else {
             let begun = Instant::now();
-            let snapshot = in_time(now(&session)).await?;
-            self.arrived(begun, Place::after(Arc::new(snapshot)));
+            let snapshot = Arc::new(in_time(now(&session)).await?);
+            if self.tail.reached().is_some() {
+                self.call_consumers(&snapshot);
+            }
+            self.arrived(begun, Place::after(snapshot));
             return Ok(());
         };
         loop {
@@ -377,11 +335,11 @@ impl Look<'_> {
                 continue;
             }
             self.seen = Some(looked);
-            self.number += 1;
-            let (batch, next) = Batch::new(Some(self.number), slice);
-            let reached = Reached { batch: self.number, snapshot: batch.until.clone() };
+            let number = self.tail.number();
+            let (batch, next) = Batch::new(Some(number), slice);
+            let reached = Reached { batch: number, snapshot: batch.until.clone() };
             let complete = batch.complete;
-            self.tail.publish(self.number, batch, complete.then_some(reached));
+            self.tail.publish(number, batch, complete.then_some(reached));
             self.place = Some(next.clone());
             if complete {
                 self.tail.heard(begun);
@@ -395,7 +353,8 @@ impl Look<'_> {
     /// Between two sets, with nothing to pass on.
     fn arrived(&mut self, begun: Instant, place: Place) {
         if self.place.as_ref() != Some(&place) {
-            let reached = Reached { batch: self.number, snapshot: place.since.clone() };
+            let batch = self.tail.0.numbered.load(Ordering::Relaxed);
+            let reached = Reached { batch, snapshot: place.since.clone() };
             self.tail.0.freshness.arrive(reached.batch, &reached.snapshot);
             self.tail.0.reached.send_replace(Some(reached));
         }
@@ -407,12 +366,24 @@ impl Look<'_> {
         self.db = None;
         if error.code() == Code::CursorExpired {
             tracing::error!("changes were pruned that the tail has not seen; consumers start anew");
-            // The gap in the numbers has every consumer look at the log itself, which tells it the same.
-            self.number += 1;
-            self.tail.0.freshness.pass_unknown(self.number);
-            self.place = None;
-            self.begun = None;
+            self.lose_track();
         }
+    }
+
+    /// Begins anew, wherever the log is by then.
+    fn lose_track(&mut self) {
+        // A number that no batch has: the gap makes consumers look at the log itself.
+        self.tail.0.freshness.pass_unknown(self.tail.number());
+        (self.place, self.begun) = (None, None);
+    }
+
+    /// Has consumers look at the log, in which there may be what the tail has not seen.
+    fn call_consumers(&self, reached: &Arc<Snapshot>) {
+        let number = self.tail.number();
+        let place = Place::after(reached.clone());
+        let nothing = Slice { changes: Vec::new(), begin: reached.clone(), span: None, place };
+        let reached = Reached { batch: number, snapshot: reached.clone() };
+        self.tail.publish(number, Batch::new(Some(number), nothing).0, Some(reached));
     }
 }
 

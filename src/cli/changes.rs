@@ -8,7 +8,8 @@ use clap::Args;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::changes::tail::{Batch, Tail};
+use crate::changes::batch::Batch;
+use crate::changes::tail::Tail;
 use crate::cli::{dev, serve};
 use crate::config::Config;
 use crate::error::{Error, Result};

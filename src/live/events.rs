@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::changes::tail::Batch;
+use crate::changes::batch::Batch;
 use crate::graphql::Graph;
 use crate::graphql::events::Happening;
 use crate::graphql::subscription::Watch;

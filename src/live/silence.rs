@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::changes::tail::Batch;
+use crate::changes::batch::Batch;
 use crate::error::Result;
 use crate::graphql::events::Happening;
 use crate::live::events::{Happened, Teller};

@@ -9,7 +9,8 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::changes::tail::{Batch, held};
+use crate::changes::batch::Batch;
+use crate::changes::tail::held;
 use crate::graphql::search::Searcher;
 use crate::model::change::{Change, Image, Op};
 use crate::model::searched::{changes_text, read_standing};

@@ -9,7 +9,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use crate::changes::tail::{Batch, PAGE, Reached};
+use crate::changes::batch::Batch;
+use crate::changes::tail::{PAGE, Reached};
 use crate::error::{Code, Error, Result};
 use crate::live::events::{Frame, Manner, coalesced};
 use crate::live::feed::Feed;

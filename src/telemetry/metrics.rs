@@ -53,6 +53,7 @@ pub struct Metrics {
     pub statements: IntCounter,
     responses: IntCounterVec,
     refusals: IntCounterVec,
+    panics: IntCounterVec,
     /// Keys per batch of a loader. Clones count into the same histogram.
     pub batch_keys: Histogram,
     /// Connections of clients that are open.
@@ -144,12 +145,11 @@ impl Metrics {
         let registry = Registry::new();
         let all = &registry;
         let metrics = Self {
-            requests: add(
+            requests: counters(
                 all,
-                IntCounterVec::new(
-                    opts("requests_total", "GraphQL requests answered."),
-                    &["operation", "type", "outcome"],
-                ),
+                "requests_total",
+                "GraphQL requests answered.",
+                &["operation", "type", "outcome"],
             )?,
             request_seconds: add(
                 all,
@@ -167,20 +167,19 @@ impl Metrics {
                 )),
             )?,
             statements: add(all, counter("statements_total", "Statements sent to PostgreSQL for requests."))?,
-            responses: add(
+            responses: counters(
                 all,
-                IntCounterVec::new(
-                    opts("http_responses_total", "HTTP responses; 499 if the client hung up first."),
-                    &["route", "status"],
-                ),
+                "http_responses_total",
+                "HTTP responses; 499 if the client hung up first.",
+                &["route", "status"],
             )?,
-            refusals: add(
+            refusals: counters(
                 all,
-                IntCounterVec::new(
-                    opts("refusals_total", "What was refused for going beyond a limit."),
-                    &["limit"],
-                ),
+                "refusals_total",
+                "What was refused for going beyond a limit.",
+                &["limit"],
             )?,
+            panics: counters(all, "panics_total", "Panics of what runs in the background.", &["part"])?,
             batch_keys: add(
                 all,
                 Histogram::with_opts(buckets("loader_batch_keys", "Keys per batch of a loader.", KEYS)),
@@ -248,6 +247,11 @@ impl Metrics {
         self.refusals.with_label_values(&[limit]).inc();
     }
 
+    /// Counts a panic of something that runs in the background.
+    pub fn panicked(&self, part: &'static str) {
+        self.panics.with_label_values(&[part]).inc();
+    }
+
     /// The name itself while there are not too many.
     fn bounded<'a>(&self, name: &'a str) -> &'a str {
         if name.len() > MAX_NAME {
@@ -305,6 +309,10 @@ fn buckets(name: &str, help: &str, bounds: &[f64]) -> HistogramOpts {
 
 fn counter(name: &str, help: &str) -> prometheus::Result<IntCounter> {
     IntCounter::with_opts(opts(name, help))
+}
+
+fn counters(all: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    add(all, IntCounterVec::new(opts(name, help), labels))
 }
 
 fn gauge(name: &str, help: &str) -> prometheus::Result<IntGauge> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel_async::SimpleAsyncConnection;
+use evidence_gateway::cache::freshness::Verdict;
 use evidence_gateway::changes::follower::Follower;
 use evidence_gateway::changes::tail::Tail;
 use evidence_gateway::error::Code;
@@ -179,6 +180,38 @@ async fn a_huge_transaction_comes_in_pages() {
     assert!(ok);
     let of = |line: &&str| serde_json::from_str::<Value>(line).unwrap()["id"].clone();
     assert!(rest.lines().map(|line| of(&line)).eq(all[12_346..].iter().map(of)));
+}
+
+/// A tail that ended and begins anew: consumers miss nothing of what was written meanwhile, and need not wait for more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_that_begins_anew_leaves_nothing_out() {
+    let database = Database::empty().await;
+    let url = &database.url;
+    writers::prepare(url).await;
+    let mut running = Running::start(url).await;
+    let mut follower = running.follow_all().await;
+    for round in 0..3 {
+        let seen = Uuid::now_v7();
+        execute(url, &evidence(seen, round)).await;
+        collect(&mut follower, seen, Duration::ZERO).await;
+        running.running.abort();
+        let unseen = Uuid::now_v7();
+        execute(url, &evidence(unseen, round)).await;
+        let before = running.tail.reached().unwrap();
+        let followed = running.tail.clone();
+        running.running = tokio::spawn(async move { followed.follow_log().await });
+        let (changes, _) = collect(&mut follower, unseen, Duration::ZERO).await;
+        assert_eq!(changes.iter().filter(|change| change.entity == "evidence").count(), 1);
+        let reached = running.tail.catch_up(Duration::from_secs(10)).await.unwrap();
+        // Whatever was known to be fresh before is in doubt, and what is read from now on is not.
+        let freshness = running.tail.freshness();
+        let verdict = |since| freshness.judge(|| None, since);
+        assert!(reached.batch > before.batch, "{} {}", reached.batch, before.batch);
+        assert!(
+            matches!(verdict(before.batch), Verdict::Forgotten)
+                && matches!(verdict(reached.batch), Verdict::Fresh(_))
+        );
+    }
 }
 
 /// Who was away for too long is told so, and so is who makes cursors up.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel_async::SimpleAsyncConnection;
-use evidence_gateway::changes::tail::Batch;
+use evidence_gateway::changes::batch::Batch;
 use evidence_gateway::model::change::{Change, Place, now, oldest, prune, read};
 use evidence_gateway::store::db::Db;
 use uuid::Uuid;
