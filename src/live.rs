@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -70,6 +71,15 @@ pub struct Event {
     pub last: bool,
 }
 
+/// What a stream comes to.
+#[derive(Debug, Clone)]
+pub enum Next {
+    /// An event.
+    Event(Event),
+    /// Nothing for a while: the stream can be resumed here as well as after its last event.
+    Place(Arc<str>),
+}
+
 /// What a stream ends with that could have gone on, had we not failed: it does when its client comes back.
 fn interrupted() -> Error {
     Error::new(Code::Unavailable, "the stream was interrupted; resume it at its last cursor")
@@ -98,9 +108,27 @@ impl Stream {
     /// The next event; `None` when it is over. Nothing is computed ahead of the reader without bound, and a reader may
     /// take as long as it likes between two calls: what it misses is read again from the log. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.next_or_place(None).await? {
+                Next::Event(event) => return Some(event),
+                Next::Place(_) => {}
+            }
+        }
+    }
+
+    /// The same; or, when nothing has come for so long and the log has gone on, where the stream can be resumed now.
+    pub async fn next_or_place(&mut self, patience: Option<Duration>) -> Option<Next> {
         match &mut self.reader {
-            Reader::Events(events) => events.next().await,
-            Reader::Answers(answers) => answers.next().await,
+            Reader::Events(events) => events.next(patience).await,
+            Reader::Answers(answers) => answers.next().await.map(Next::Event),
+        }
+    }
+
+    /// Where the stream can be resumed before its first event; `None` if it cannot.
+    pub fn cursor(&self) -> Option<Arc<str>> {
+        match &self.reader {
+            Reader::Events(events) => Some(events.cursor()),
+            Reader::Answers(_) => None,
         }
     }
 }

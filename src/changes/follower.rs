@@ -42,6 +42,11 @@ impl Follower {
         &self.place
     }
 
+    /// The tail's last batch that the place covers; `None` while it is elsewhere.
+    pub fn batch(&self) -> Option<u64> {
+        self.live.as_ref().map(|live| live.last)
+    }
+
     /// The next changes, when there are some, or the end of a set that had some. A batch is lost only if this is
     /// dropped after it was given.
     ///

@@ -48,7 +48,7 @@ pub(super) struct Shared {
 /// How far a feed has come.
 #[derive(Debug, Clone)]
 struct Passed {
-    /// The tail's batch, if it came from the tail.
+    /// The tail's last batch, if it has come to where the tail is.
     batch: Option<u64>,
     /// All that this one sees has been told.
     snapshot: Arc<Snapshot>,
@@ -117,6 +117,12 @@ impl Shared {
     pub(super) fn join(&self) -> Option<(broadcast::Receiver<Frame>, Arc<Snapshot>)> {
         let _held = held(&self.joining);
         Some((self.frames.subscribe(), self.passed()?))
+    }
+
+    /// How far the feed has come, if there is no frame that this reader has not had.
+    pub(super) fn passed_without(&self, frames: &broadcast::Receiver<Frame>) -> Option<Arc<Snapshot>> {
+        let _held = held(&self.joining);
+        frames.is_empty().then(|| self.passed())?
     }
 
     fn passed(&self) -> Option<Arc<Snapshot>> {
@@ -192,8 +198,7 @@ async fn follow(shared: Arc<Shared>, mut follower: Follower) {
             Some(Ok(batch)) => {
                 teller.note_heartbeats(&batch, &mut deadlines);
                 gathered.happened.extend(teller.happened(&batch).await);
-                let (number, snapshot) = (batch.number, batch.until.clone());
-                let passed = Passed { batch: number, snapshot, midst: false };
+                let passed = Passed { batch: follower.batch(), snapshot: batch.until.clone(), midst: false };
                 gathered.passed = batch.complete.then_some(passed);
                 if !gathered.happened.is_empty() && gathered.due.is_none() {
                     gathered.due = Some(Instant::now() + pause.unwrap_or(Duration::ZERO));

@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::live::events::{Frame, Manner, coalesced};
 use crate::live::feed::Feed;
 use crate::live::silence::Deadlines;
-use crate::live::{Event, interrupted};
+use crate::live::{Event, Next, interrupted};
 use crate::model::change::{Place, Snapshot, read};
 use crate::telemetry::Counted;
 
@@ -71,13 +71,14 @@ impl Subscriber {
         reader
     }
 
-    /// The next event; `None` after the last one. Nothing is lost if this is dropped before it is done.
-    pub(super) async fn next(&mut self) -> Option<Event> {
+    /// The next event, or the reader's place when nothing has come for so long and the place is another one by then;
+    /// `None` after the last event. Nothing is lost if this is dropped before it is done.
+    pub(super) async fn next(&mut self, patience: Option<Duration>) -> Option<Next> {
         loop {
             if let Some(event) = self.take() {
                 self.over = event.last;
                 self.feed.counts().events.inc();
-                return Some(event);
+                return Some(Next::Event(event));
             }
             if self.over {
                 return None;
@@ -89,23 +90,42 @@ impl Subscriber {
             let Some(frames) = &mut self.frames else {
                 if let Err(error) = self.catch_up().await {
                     self.over = true;
-                    return Some(Event::fatal(error));
+                    return Some(Next::Event(Event::fatal(error)));
                 }
                 continue;
             };
-            match frames.recv().await {
-                Ok(frame) => self.give(frame),
+            let received = match patience {
+                Some(patience) => timeout(patience, frames.recv()).await.ok(),
+                None => Some(frames.recv().await),
+            };
+            match received {
+                Some(Ok(frame)) => self.give(frame),
                 // It was too slow: the log has what it missed.
-                Err(RecvError::Lagged(_)) => {
+                Some(Err(RecvError::Lagged(_))) => {
                     self.frames = None;
                     self.recap = true;
                 }
-                Err(RecvError::Closed) => {
+                Some(Err(RecvError::Closed)) => {
                     self.over = true;
-                    return Some(Event::fatal(interrupted()));
+                    return Some(Next::Event(Event::fatal(interrupted())));
                 }
+                None if self.advance() => return Some(Next::Place(self.cursor())),
+                None => {}
             }
         }
+    }
+
+    /// Where the stream can be resumed by who has had all that was given.
+    pub(super) fn cursor(&self) -> Arc<str> {
+        self.place.cursor(&self.feed.shared.teller.cursors).into()
+    }
+
+    /// Goes to where the feed is, if it has told nothing since. Whether that is elsewhere.
+    fn advance(&mut self) -> bool {
+        let passed = self.frames.as_ref().and_then(|frames| self.feed.shared.passed_without(frames));
+        let Some(passed) = passed.filter(|passed| *passed != self.place.since) else { return false };
+        self.place = Place::after(passed);
+        true
     }
 
     fn take(&mut self) -> Option<Event> {

@@ -84,12 +84,14 @@ pub(in crate::http) fn stream_of(
     let place = enter(app, &viewer)?;
     let (hub, said) = Hub::new(1);
     let record = Record::new(app, call.id.clone(), call.route, TRANSPORT, served.clone());
+    let form = if wanted.events { Form::Distinct } else { Form::Parts };
+    // Event sources remember an id also if no event comes with it.
+    let places = (form == Form::Distinct).then(|| app.config.sockets.keep_alive());
     // A new hub takes its first operation.
-    drop(hub.begin("", |voice| record.follow(stream, voice)));
+    drop(hub.begin("", |voice| record.follow(stream, voice, places)));
     let (app, headers) = (app.clone(), lasting(&call.headers));
     let (transport, route, peer) = (TRANSPORT, call.route, call.peer);
     let socket = Arc::new(Socket { app, transport, route, headers, peer, pass, viewer, hub });
-    let form = if wanted.events { Form::Distinct } else { Form::Parts };
     Ok(Feed::new(socket, said, place, form, call.link.clone()).respond())
 }
 
@@ -272,17 +274,20 @@ impl Feed {
     }
 
     fn write(&mut self, said: &Said, bytes: &mut Vec<u8>) {
-        self.tally.sent();
+        if !matches!(said.what, What::Place(_)) {
+            self.tally.sent();
+        }
         self.socket.hub.heard(said);
         match &said.what {
             What::Next(body, cursor) => self.form.next(&said.id, body, cursor.as_deref(), bytes),
+            What::Place(cursor) => bytes.extend_from_slice(format!("id: {cursor}\n\n").as_bytes()),
             What::Error(body) => {
                 self.form.next(&said.id, body, None, bytes);
                 bytes.extend_from_slice(&self.form.complete(&said.id));
             }
             What::Complete => bytes.extend_from_slice(&self.form.complete(&said.id)),
         }
-        if self.form != Form::Single && !matches!(said.what, What::Next(..)) {
+        if self.form != Form::Single && said.is_last() {
             self.ended(Close::new(1000, ""));
         }
     }

@@ -62,10 +62,19 @@ pub(super) struct Said {
 pub(super) enum What {
     /// A result, and the cursor of what can be resumed after it.
     Next(Bytes, Option<Arc<str>>),
+    /// Nothing happened, and what can be resumed can be resumed here.
+    Place(Arc<str>),
     /// `{"errors": […]}`: it is over and was not executed, or not to its end.
     Error(Bytes),
     /// It is over.
     Complete,
+}
+
+impl Said {
+    /// Whether the operation is over.
+    pub(super) fn is_last(&self) -> bool {
+        matches!(self.what, What::Error(_) | What::Complete)
+    }
 }
 
 /// Why an operation does not begin.
@@ -140,7 +149,7 @@ impl Hub {
 
     /// It was handed over. After the last word the id is free again.
     pub(super) fn heard(&self, said: &Said) {
-        if !matches!(said.what, What::Next(..)) && self.is_current(said) {
+        if said.is_last() && self.is_current(said) {
             self.cancel(&said.id);
         }
     }
@@ -213,6 +222,11 @@ impl Voice {
     /// A result.
     pub(super) async fn next(&self, body: Bytes, cursor: Option<Arc<str>>) {
         self.say(What::Next(body, cursor)).await;
+    }
+
+    /// Where it is.
+    pub(super) async fn place(&self, cursor: Arc<str>) {
+        self.say(What::Place(cursor)).await;
     }
 
     /// The end, by an error.

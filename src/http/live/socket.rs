@@ -18,7 +18,7 @@ use crate::http::observe::{HUNG_UP, Line, RequestId, Served, describe, milliseco
 use crate::http::operation::{Answers, Done, Incoming, Sent, Transport, origin, perform};
 use crate::http::server::Peer;
 use crate::http::viewer::Pass;
-use crate::live::Stream;
+use crate::live::{Next, Stream};
 use crate::model::viewer::Viewer;
 
 /// Between two looks at who the viewer is, at least: an identity may be believed for no time at all, but not asked for
@@ -214,16 +214,21 @@ impl Record {
         Self { app: app.clone(), id, route, method, begun: Instant::now(), served, done: false }
     }
 
-    /// Passes the answers of a stream on, to its end.
-    pub(super) async fn follow(mut self, mut stream: Stream, voice: Voice) {
+    /// Passes the answers of a stream on, to its end. With `places`, where it can be resumed is said at the beginning,
+    /// too, and when nothing has come for so long.
+    pub(super) async fn follow(mut self, mut stream: Stream, voice: Voice, places: Option<Duration>) {
         // Whoever wants no more of it has got what they wanted.
         self.done = true;
         voice.streams();
-        while let Some(event) = stream.next().await {
-            if event.last {
-                return voice.error(event.body).await;
+        if let Some(cursor) = stream.cursor().filter(|_| places.is_some()) {
+            voice.place(cursor).await;
+        }
+        while let Some(next) = stream.next_or_place(places).await {
+            match next {
+                Next::Event(event) if event.last => return voice.error(event.body).await,
+                Next::Event(event) => voice.next(event.body, event.cursor).await,
+                Next::Place(cursor) => voice.place(cursor).await,
             }
-            voice.next(event.body, event.cursor).await;
         }
         voice.complete().await;
     }
@@ -299,7 +304,7 @@ impl Asked {
                     voice.error(body).await;
                 }
             }
-            Done::Stream(stream) => record.follow(stream, voice).await,
+            Done::Stream(stream) => record.follow(stream, voice, None).await,
         }
     }
 }

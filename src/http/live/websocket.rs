@@ -296,11 +296,11 @@ async fn speak(
                     // Its client has ended it since.
                     Word::Said(said) if !socket.hub.is_current(&said) => continue,
                     Word::Said(said) => {
-                        let frame = frame(said.message())?;
-                        if !matches!(said.what, What::Next(..)) {
+                        let Some(message) = said.message() else { continue };
+                        if said.is_last() {
                             ended.push(said);
                         }
-                        frame
+                        frame(message)?
                     }
                 };
                 bytes += frame.len();
@@ -342,11 +342,13 @@ fn next_word(waiting: &mut mpsc::Receiver<Frame>, said: &mut mpsc::Receiver<Said
 }
 
 impl Said {
-    fn message(&self) -> Vec<u8> {
+    /// As the protocol has it; it has no words for places.
+    fn message(&self) -> Option<Vec<u8>> {
         match &self.what {
-            What::Next(result, _) => next(&self.id, result),
-            What::Error(answer) => error(&self.id, answer),
-            What::Complete => complete(&self.id),
+            What::Next(result, _) => Some(next(&self.id, result)),
+            What::Place(_) => None,
+            What::Error(answer) => Some(error(&self.id, answer)),
+            What::Complete => Some(complete(&self.id)),
         }
     }
 }

@@ -31,6 +31,11 @@ pub(super) struct Event {
 }
 
 impl Event {
+    /// Whether it says only where the stream can be resumed.
+    pub(super) fn is_place(&self) -> bool {
+        self.name.is_empty() && self.data.is_none() && self.id.is_some()
+    }
+
     pub(super) fn json(&self) -> Value {
         serde_json::from_str(self.data.as_deref().unwrap()).unwrap()
     }
@@ -51,7 +56,19 @@ impl Events {
 
     /// The next event; `None` when the stream is over.
     async fn next(&mut self) -> Option<Event> {
-        self.try_next().await.unwrap()
+        loop {
+            let next = self.try_next().await.unwrap();
+            if !next.as_ref().is_some_and(Event::is_place) {
+                return next;
+            }
+        }
+    }
+
+    /// Where the stream can be resumed, as it is said when there is no event.
+    async fn place(&mut self) -> String {
+        let next = self.try_next().await.unwrap().unwrap();
+        assert!(next.is_place(), "{next:?}");
+        next.id.unwrap()
     }
 
     /// The same, over a connection that may break.
@@ -211,6 +228,43 @@ async fn a_stream_goes_on_after_the_last_event_that_was_seen() {
     drop(events);
     until("all are gone", async || metric(&gateway, "sockets_open{transport=\"events\"}").await == Some(0.0))
         .await;
+}
+
+/// Who has had no event yet, or none for long, comes back to where it was all the same.
+#[tokio::test]
+async fn a_stream_without_events_can_be_resumed() {
+    let database = Database::sample().await;
+    let gateway = Gateway::start(&database.url, &["--keep-alive-ms", "100"], Access::Everyone).await;
+    let tasks = column(&database.url, "select id::text from tasks order by id limit 2").await;
+    let write = async |n: usize| {
+        execute(&database.url, &format!("update tasks set intent = intent || '.' where id = '{}'", tasks[n]))
+            .await;
+    };
+    let query = format!(
+        "subscription {{ taskChanged(filter: {{id: {{eq: \"{}\"}}}}) {{ cursor changedFields }} }}",
+        tasks[0]
+    );
+    let url = format!("{}/graphql/stream", gateway.url);
+    let request = || gateway.client.get(&url).query(&[("query", &query)]);
+    let begun = Events::of(request()).await.place().await;
+    write(0).await;
+    let mut events = Events::of(request().header("last-event-id", &begun)).await;
+    assert_eq!(events.place().await, begun);
+    let first = events.event().await.id.unwrap();
+    // Nothing that belongs to it.
+    write(1).await;
+    let later = events.place().await;
+    assert_ne!(later, first);
+    drop(events);
+    write(0).await;
+    // The same event after either of them.
+    for place in [&first, &later] {
+        let mut events = Events::of(request().header("last-event-id", place)).await;
+        assert_eq!(events.place().await, *place);
+        let told = events.event().await.json();
+        assert_eq!(told["data"]["taskChanged"]["changedFields"], json!(["intent"]));
+        assert!(timeout(std::time::Duration::from_millis(300), events.next()).await.is_err());
+    }
 }
 
 /// A stream that is reserved.

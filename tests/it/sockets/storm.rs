@@ -26,7 +26,7 @@ pub(super) fn serve(database_url: &str, listen: &str) -> Option<Process> {
     let mut command = program();
     command.args(["serve", "--listen", listen, "--database-url", database_url, "--token-secret", SECRET]);
     command.args(["--embedder", "off", "--pool-size", "6", "--log", "error"]);
-    command.args(["--send-buffer-bytes", "4096", "--grace-ms", "1500"]);
+    command.args(["--send-buffer-bytes", "4096", "--grace-ms", "1500", "--keep-alive-ms", "300"]);
     Process::try_start(command)
 }
 
@@ -195,6 +195,8 @@ enum Line {
 
 enum Said {
     Event(Value),
+    /// Where the stream is, without an event.
+    Place(String),
     End(&'static str),
 }
 
@@ -213,6 +215,7 @@ impl Line {
             },
             Self::Events(events) => match events.try_next().await {
                 Ok(Some(Event { retry: Some(_), .. })) => Said::End("restart"),
+                Ok(Some(place)) if place.is_place() => Said::Place(place.id.unwrap()),
                 Ok(Some(next)) if next.name == "next" => {
                     let body = next.json();
                     if body.get("data").is_none() {
@@ -276,6 +279,10 @@ impl Subscriber {
             let event = tokio::select! {
                 said = line.next() => match said {
                     Said::Event(event) => event,
+                    Said::Place(cursor) => {
+                        self.cursor = cursor;
+                        continue;
+                    }
                     Said::End(end) => return Some(end),
                 },
                 () = &mut leaves => {
