@@ -82,7 +82,8 @@ pub enum Next {
 
 /// What a stream ends with that could have gone on, had we not failed: it does when its client comes back.
 fn interrupted() -> Error {
-    Error::new(Code::Unavailable, "the stream was interrupted; resume it at its last cursor")
+    let text = "the stream was interrupted; open it again, after its last cursor if it has one";
+    Error::new(Code::Unavailable, text)
 }
 
 impl Event {

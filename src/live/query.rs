@@ -18,7 +18,7 @@ use crate::cache::sources::Sources;
 use crate::error::{Code, Error, Result};
 use crate::graphql::admit::{Admitted, Refusal};
 use crate::graphql::live::LiveQuery;
-use crate::live::{Event, Live};
+use crate::live::{Event, Live, interrupted};
 use crate::model::viewer::Viewer;
 use crate::model::write::Origin;
 
@@ -192,7 +192,7 @@ impl Reader {
             }
             if self.states.changed().await.is_err() {
                 self.over = true;
-                return Some(Event::fatal(Error::internal("a live query has ended")));
+                return Some(Event::fatal(interrupted()));
             }
         }
     }

@@ -202,6 +202,9 @@ test("EventSource of a browser", async () => {
           }),
         address,
       );
+      // It is cut before anything has come, and misses nothing of what is done before it is back.
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      cut();
       return () => {};
     });
   } finally {
