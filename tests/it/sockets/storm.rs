@@ -314,7 +314,12 @@ impl Subscriber {
         match self.transport {
             Transport::Socket => {
                 let stalls = self.manner == Manner::Stalls;
-                let stream = if stalls { narrow(&host).await } else { TcpStream::connect(&host).await };
+                let stream =
+                    async { if stalls { narrow(&host).await } else { TcpStream::connect(&host).await } };
+                let Ok(stream) = timeout(PATIENCE, stream).await else {
+                    println!("no connection to {host} ({direct})");
+                    return None;
+                };
                 let headers = [("authorization", bearer.as_str())];
                 let mut client = match Client::over(stream.ok()?, "/graphql", Some(PROTOCOL), &headers).await
                 {
