@@ -16,8 +16,9 @@ use super::{Client, metric, metric_of, until};
 use crate::harness::{Database, Gateway, column, execute};
 use crate::live::oracle::{History, WISHES, fault, remember, write_all};
 
-/// The last row comes sooner to everybody, or never.
-const AT_MOST: Duration = Duration::from_secs(120);
+/// The last row comes sooner to everybody, or never: alone it takes 10 s, and on a machine with three times as much to do
+/// nearly a minute.
+const AT_MOST: Duration = Duration::from_secs(300);
 
 /// Both transports in turn.
 const fn transport(n: usize) -> Transport {

@@ -26,7 +26,7 @@ pub(super) fn serve(database_url: &str, listen: &str) -> Option<Process> {
     let mut command = program();
     command.args(["serve", "--listen", listen, "--database-url", database_url, "--token-secret", SECRET]);
     command.args(["--embedder", "off", "--pool-size", "6", "--log", "error"]);
-    command.args(["--send-buffer-bytes", "4096", "--grace-ms", "1500", "--keep-alive-ms", "300"]);
+    command.args(["--send-buffer-bytes", "4096", "--grace-ms", "1500", "--keep-alive-ms", "1000"]);
     Process::try_start(command)
 }
 
