@@ -51,8 +51,9 @@ const RATE: usize = 50;
 const RUSH: usize = 3_000;
 
 /// What a card on a board shows.
-const BOARD: &str = "subscription Board($filter: TaskFilter) { taskChanged(filter: $filter) { n: id cursor operation \
-    at changedFields node { id title status priority assignedAgent { name } } } }";
+const BOARD: &str = "subscription Board($filter: TaskFilter, $after: String) { \
+    taskChanged(filter: $filter, after: $after) { n: id cursor operation at changedFields \
+    node { id title status priority assignedAgent { name } } } }";
 const WIDE: &str = "subscription { taskChanged { n: id cursor operation at node { id title content } } }";
 const OPEN_STREAMS: &str = "streams_open{kind=\"subscription\"}";
 
@@ -99,13 +100,21 @@ async fn run() {
     let url = postgres.database_url();
     migrate(&url).await.unwrap();
     let world = World::new(&url).await;
-    if !only("stall") {
+    let parts = ["load", "stall", "herd"];
+    let wanted = |part: &str| only(part) || !parts.into_iter().any(only);
+    if wanted("load") {
         println!("{DISTINCT} different subscriptions, {RATE} changes a second of one row each");
         for subscribers in [1, DISTINCT, 1_000, 5_000] {
             load(&world, subscribers).await;
         }
     }
-    if !only("load") {
+    if wanted("herd") {
+        println!("\neverybody comes to a process at once, {RATE} changes behind");
+        for subscribers in [DISTINCT, 1_000, 5_000] {
+            herd(&world, subscribers).await;
+        }
+    }
+    if wanted("stall") {
         println!(
             "\nsome who want every change do not read for 30 s; 1,000 neighbours, {RATE} changes a second"
         );
@@ -169,12 +178,14 @@ impl World {
         end
     }
 
-    fn wish(&self, subscriber: usize) -> Wish {
+    fn wish(&self, subscriber: usize, after: Option<&str>) -> Wish {
         let (project, least, status) = wants(subscriber);
         let status = status.map_or(String::new(), |status| {
             format!(",\"status\":{{\"eq\":\"{}\"}}", STATUSES[status].to_uppercase())
         });
-        let variables = format!("{{\"filter\":{{\"priority\":{{\"gte\":{least}}}{status}}}}}");
+        let filter = format!("\"filter\":{{\"priority\":{{\"gte\":{least}}}{status}}}");
+        let after = after.map_or(String::new(), |after| format!(",\"after\":\"{after}\""));
+        let variables = format!("{{{filter}{after}}}");
         let token = self.tokens[project].clone();
         Wish { query: BOARD, variables, token, over_http: subscriber % 5 == 4, stalls: false }
     }
@@ -212,7 +223,7 @@ async fn load(world: &World, subscribers: usize) {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = gateway.memory();
     let begun = Instant::now();
-    let wishes = (0..subscribers).map(|n| world.wish(n)).collect();
+    let wishes = (0..subscribers).map(|n| world.wish(n, None)).collect();
     let crowd = Crowd::gather(gateway.address, &board, wishes);
     gateway.until(OPEN_STREAMS, |open| open == subscribers as f64).await;
     let opening = begun.elapsed().as_secs_f64();
@@ -280,11 +291,35 @@ fn check(board: &Board, told: &[Vec<Told>], changes: std::ops::Range<usize>) {
     }
 }
 
+/// As after the end of another process: all come back with the cursor that they had there.
+async fn herd(world: &World, subscribers: usize) {
+    let gateway = Gateway::start(&world.url, subscribers + 200);
+    let board = Board::new(ROWS);
+    gateway.until("streams_open", |_| true).await;
+    let cursor = gateway.cursor(&world.admin).await;
+    let missed = world.pace(&board, 0, 1).await;
+    let wishes = (0..subscribers).map(|n| world.wish(n, Some(&cursor))).collect();
+    let back = Usage::begin(&gateway).await;
+    let crowd = Crowd::gather(gateway.address, &board, wishes);
+    let events = expected(0..missed, subscribers);
+    board.until_told(false, events).await;
+    gateway.until(OPEN_STREAMS, |open| open == subscribers as f64).await;
+    gateway.until("streams_behind", |behind| behind == 0.0).await;
+    let (seconds, share, statements) = back.end(&gateway).await;
+    println!(
+        "  {subscribers} subscribers: {events} events and all have caught up after {seconds:.1} s, {:.2} SQL \
+         statements each, {:.0} % of a core",
+        statements / subscribers as f64,
+        share * 100.0
+    );
+    check(&board, &crowd.leave(), 0..missed);
+}
+
 async fn stall(world: &World, slow: usize) {
     const NEIGHBOURS: usize = 1_000;
     let gateway = Gateway::start(&world.url, NEIGHBOURS + 200);
     let board = Board::new(ROWS);
-    let wishes = (0..NEIGHBOURS).map(|n| world.wish(n)).chain((0..slow).map(|n| world.wide(n)));
+    let wishes = (0..NEIGHBOURS).map(|n| world.wish(n, None)).chain((0..slow).map(|n| world.wide(n)));
     let crowd = Crowd::gather(gateway.address, &board, wishes.collect());
     gateway.until(OPEN_STREAMS, |open| open == (NEIGHBOURS + slow) as f64).await;
     println!("\n{slow} of them");

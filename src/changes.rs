@@ -37,8 +37,9 @@ pub async fn run(app: App) {
 
 /// Runs a part that has no end. If it panics it begins anew, as it would in a new process, and the others go on.
 async fn unbroken<F: Future<Output = ()>>(metrics: &Metrics, part: &'static str, begin: impl Fn() -> F) {
+    let panics = metrics.panics(part);
     while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
-        metrics.panicked(part);
+        panics.inc();
         tracing::error!(part, "a part of the gateway panicked; it begins anew");
         sleep(PAUSE).await;
     }

@@ -65,13 +65,26 @@ impl Gateway {
         fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
     }
 
-    /// A value of its metrics; 0 if there is none yet.
-    pub(crate) async fn metric(&self, name: &str) -> f64 {
+    async fn get(&self, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = "GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    /// Where the change log is.
+    pub(crate) async fn cursor(&self, token: &str) -> String {
+        let headers = format!("authorization: Bearer {token}\r\naccept: application/json\r\n");
+        let text = self.get("/graphql?query=%7BchangeCursor%7D", &headers).await;
+        let cursor = text.split_once(r#""changeCursor":""#).and_then(|(_, rest)| rest.split_once('"'));
+        cursor.unwrap_or_else(|| panic!("{text}")).0.to_owned()
+    }
+
+    /// A value of its metrics; 0 if there is none yet.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics", "").await;
         let full = format!("evidence_gateway_{name} ");
         text.lines().find_map(|line| line.strip_prefix(&full)?.parse().ok()).unwrap_or_default()
     }

@@ -23,8 +23,11 @@ use crate::telemetry::Counted;
 const RETRY: Duration = Duration::from_millis(200);
 /// Events that are made at once for a reader of the log, who may then not come for them.
 const AHEAD: usize = 64;
-/// Changes that are read at once at first: what is read and not told is read again. Where few belong to the stream, twice
-/// as many the next time.
+/// Changes that are read at once at first: so many have passed at most since most of those left who come back, and a set
+/// that one page does not hold costs statements to find its parts.
+const FIRST: usize = 256;
+/// Changes that are read at once where many belong to the stream: what is read and not told is read again. Where few do,
+/// twice as many the next time.
 const SOME: usize = AHEAD;
 /// For so long a place that nobody here has seen is waited for before the log is asked whether it is known at all.
 const STRANGE: Duration = Duration::from_secs(2);
@@ -63,7 +66,7 @@ impl Subscriber {
             frames: None,
             recap: true,
             behind: None,
-            page: SOME,
+            page: FIRST,
             reading,
             over: false,
         };

@@ -247,9 +247,9 @@ impl Metrics {
         self.refusals.with_label_values(&[limit]).inc();
     }
 
-    /// Counts a panic of something that runs in the background.
-    pub fn panicked(&self, part: &'static str) {
-        self.panics.with_label_values(&[part]).inc();
+    /// Panics of something that runs in the background; shown from now on, also while there are none.
+    pub fn panics(&self, part: &'static str) -> IntCounter {
+        self.panics.with_label_values(&[part])
     }
 
     /// The name itself while there are not too many.
