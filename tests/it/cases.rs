@@ -68,12 +68,20 @@ async fn every_case_has_its_answer_and_its_cost() {
     let gateway = Gateway::guarded(&url).await;
     let mut wrong = String::new();
     for case in cases() {
-        let before = gateway.statements().await;
-        let answer =
-            gateway.viewed_by(&case.viewer(&url).await).request(&case.document, case.variables.clone()).await;
-        let cost = gateway.statements().await - before;
-        // On a busy machine what is asked for at two moments may come together, and costs less.
-        if cost > case.statements {
+        let viewed = gateway.viewed_by(&case.viewer(&url).await);
+        let ask = async || {
+            let before = gateway.statements().await;
+            let answer = viewed.request(&case.document, case.variables.clone()).await;
+            (answer, gateway.statements().await - before)
+        };
+        let (mut answer, mut cost) = ask().await;
+        // On a busy machine what is asked for at two moments may come together, and costs less; not each time.
+        for _ in 0..3 {
+            if cost < case.statements {
+                (answer, cost) = ask().await;
+            }
+        }
+        if cost != case.statements {
             writeln!(wrong, "{} costs {cost} statements and not {}", case.name, case.statements).unwrap();
         }
         let compared = catch_unwind(AssertUnwindSafe(|| {
