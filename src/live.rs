@@ -106,19 +106,10 @@ enum Reader {
 }
 
 impl Stream {
-    /// The next event; `None` when it is over. Nothing is computed ahead of the reader without bound, and a reader may
-    /// take as long as it likes between two calls: what it misses is read again from the log. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Event> {
-        loop {
-            match self.next_or_place(None).await? {
-                Next::Event(event) => return Some(event),
-                Next::Place(_) => {}
-            }
-        }
-    }
-
-    /// The same; or, when nothing has come for so long and the log has gone on, where the stream can be resumed now.
-    pub async fn next_or_place(&mut self, patience: Option<Duration>) -> Option<Next> {
+    /// The next event; or, when nothing has come for so long and the log has gone on, where the stream can be resumed
+    /// now. `None` when it is over. Nothing is computed ahead of the reader without bound, and a reader may take as
+    /// long as it likes between two calls: what it misses is read again from the log. Cancel-safe.
+    pub async fn next(&mut self, patience: Option<Duration>) -> Option<Next> {
         match &mut self.reader {
             Reader::Events(events) => events.next(patience).await,
             Reader::Answers(answers) => answers.next().await.map(Next::Event),

@@ -103,8 +103,7 @@ impl Follower {
         }
         let until = join.as_ref().map(|(_, until)| until);
         let slice = if until == Some(&self.place.since) {
-            let begin = self.place.since.clone();
-            Slice { changes: Vec::new(), begin, span: None, place: self.place.clone() }
+            Slice::nothing(self.place.clone())
         } else {
             self.read(until).await?
         };

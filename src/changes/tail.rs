@@ -313,11 +313,11 @@ impl Look<'_> {
         let session = db.session();
         let Some(mut place) = self.place.clone() else {
             let begun = Instant::now();
-            let snapshot = Arc::new(in_time(now(&session)).await?);
+            let place = Place::after(Arc::new(in_time(now(&session)).await?));
             if self.tail.reached().is_some() {
-                self.call_consumers(&snapshot);
+                self.call_consumers(&place);
             }
-            self.arrived(begun, Place::after(snapshot));
+            self.arrived(begun, place);
             return Ok(());
         };
         loop {
@@ -378,12 +378,12 @@ impl Look<'_> {
     }
 
     /// Has consumers look at the log, in which there may be what the tail has not seen.
-    fn call_consumers(&self, reached: &Arc<Snapshot>) {
+    fn call_consumers(&mut self, place: &Place) {
         let number = self.tail.number();
-        let place = Place::after(reached.clone());
-        let nothing = Slice { changes: Vec::new(), begin: reached.clone(), span: None, place };
-        let reached = Reached { batch: number, snapshot: reached.clone() };
-        self.tail.publish(number, Batch::new(Some(number), nothing).0, Some(reached));
+        let reached = Reached { batch: number, snapshot: place.since.clone() };
+        let (batch, _) = Batch::new(Some(number), Slice::nothing(place.clone()));
+        self.tail.publish(number, batch, Some(reached));
+        self.place = Some(place.clone());
     }
 }
 

@@ -112,6 +112,11 @@ impl Slice {
         self.place.within.is_some()
     }
 
+    /// Nothing, for a reader who is between two sets.
+    pub fn nothing(place: Place) -> Self {
+        Self { changes: Vec::new(), begin: place.since.clone(), span: None, place }
+    }
+
     /// The rest of a set.
     fn last(begin: &Place, until: Arc<Snapshot>, span: Option<Span>, changes: Vec<Change>) -> Self {
         Self { changes, begin: begin.since.clone(), span, place: Place::after(until) }

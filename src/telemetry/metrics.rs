@@ -109,12 +109,11 @@ impl RecorderMetrics {
     fn register(all: &Registry) -> prometheus::Result<Self> {
         let lag = opts("recorder_lag_seconds", "Age of the oldest change that is not recorded.");
         let gaps = opts("recorder_gaps_total", "Times that changes were pruned before they were recorded.");
-        let rows = opts("recorder_rows_total", "Rows written of changes.");
         Ok(Self {
             active: add(all, gauge("recorder_active", "Whether this process records changes."))?,
             lag: add(all, Gauge::with_opts(lag))?,
             gaps: add(all, IntCounter::with_opts(gaps))?,
-            rows: add(all, IntCounterVec::new(rows, &["kind"]))?,
+            rows: counters(all, "recorder_rows_total", "Rows written of changes.", &["kind"])?,
         })
     }
 

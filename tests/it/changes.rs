@@ -40,6 +40,11 @@ struct Running {
     running: JoinHandle<()>,
 }
 
+fn follow(tail: &Tail) -> JoinHandle<()> {
+    let tail = tail.clone();
+    tokio::spawn(async move { tail.follow_log().await })
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         self.running.abort();
@@ -51,8 +56,7 @@ impl Running {
         let config = config(&[]);
         let db = Db::connect(url, &config.db_options()).await.unwrap();
         let tail = Tail::new(&config, url, db.clone(), Redis::Off);
-        let followed = tail.clone();
-        let running = tokio::spawn(async move { followed.follow_log().await });
+        let running = follow(&tail);
         Self { tail, db, running }
     }
 
@@ -198,8 +202,7 @@ async fn a_tail_that_begins_anew_leaves_nothing_out() {
         let unseen = Uuid::now_v7();
         execute(url, &evidence(unseen, round)).await;
         let before = running.tail.reached().unwrap();
-        let followed = running.tail.clone();
-        running.running = tokio::spawn(async move { followed.follow_log().await });
+        running.running = follow(&running.tail);
         let (changes, _) = collect(&mut follower, unseen, Duration::ZERO).await;
         assert_eq!(changes.iter().filter(|change| change.entity == "evidence").count(), 1);
         let reached = running.tail.catch_up(Duration::from_secs(10)).await.unwrap();

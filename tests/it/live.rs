@@ -6,7 +6,7 @@ use std::time::Duration;
 use evidence_gateway::app::App;
 use evidence_gateway::graphql::admit::{Parameters, Refusal};
 use evidence_gateway::http::viewer::Access;
-use evidence_gateway::live::{Event, Stream};
+use evidence_gateway::live::{Event, Next, Stream};
 use evidence_gateway::model::viewer::Viewer;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -77,13 +77,16 @@ impl Process {
 
 /// Nothing comes for a while.
 pub(crate) async fn is_quiet(stream: &mut Stream) {
-    let waited = tokio::time::timeout(Duration::from_millis(400), stream.next()).await;
+    let waited = tokio::time::timeout(Duration::from_millis(400), stream.next(None)).await;
     assert!(waited.is_err(), "{waited:?}");
 }
 
 /// The next event, which must come.
 pub(crate) async fn next(stream: &mut Stream) -> Event {
-    tokio::time::timeout(Duration::from_secs(20), stream.next()).await.unwrap().unwrap()
+    match tokio::time::timeout(Duration::from_secs(20), stream.next(None)).await.unwrap().unwrap() {
+        Next::Event(event) => event,
+        Next::Place(place) => panic!("nobody asked for {place}"),
+    }
 }
 
 /// The only field of an event without errors.

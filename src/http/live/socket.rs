@@ -220,10 +220,10 @@ impl Record {
         // Whoever wants no more of it has got what they wanted.
         self.done = true;
         voice.streams();
-        if let Some(cursor) = stream.cursor().filter(|_| places.is_some()) {
+        if let Some(cursor) = places.and_then(|_| stream.cursor()) {
             voice.place(cursor).await;
         }
-        while let Some(next) = stream.next_or_place(places).await {
+        while let Some(next) = stream.next(places).await {
             match next {
                 Next::Event(event) if event.last => return voice.error(event.body).await,
                 Next::Event(event) => voice.next(event.body, event.cursor).await,

@@ -1,6 +1,8 @@
 //! The counters of the response cache.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Registry};
+
+use super::{add, counter, counters};
 
 /// What the response cache counts. Clones count into the same metrics.
 #[derive(Debug, Clone)]
@@ -33,36 +35,32 @@ pub struct CacheMetrics {
 
 impl CacheMetrics {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let name = |name: &str, help: &str| Opts::new(format!("evidence_gateway_cache_{name}"), help);
-        let counters = |opts: Opts, label: &str| {
-            let counters = IntCounterVec::new(opts, &[label])?;
-            registry.register(Box::new(counters.clone())).map(|()| counters)
+        let counters = |name: &str, help: &str, label: &str| {
+            counters(registry, &format!("cache_{name}"), help, &[label])
         };
-        let counter = |opts: Opts| {
-            let counter = IntCounter::with_opts(opts)?;
-            registry.register(Box::new(counter.clone())).map(|()| counter)
-        };
-        let documents =
-            |name: &str, help: &str| counter(Opts::new(format!("evidence_gateway_documents_{name}"), help));
+        let plain = |name: &str, help: &str| add(registry, counter(name, help));
+        let counter = |name: &str, help: &str| plain(&format!("cache_{name}"), help);
+        let documents = |name: &str, help: &str| plain(&format!("documents_{name}"), help);
         let untrusted = "Documents run that nobody registered, where registered ones are preferred.";
-        let hits = counters(name("hits_total", "Answers from the cache."), "tier")?;
+        let hits = counters("hits_total", "Answers from the cache.", "tier")?;
         Ok(Self {
-            untrusted_documents: counter(Opts::new("evidence_gateway_untrusted_documents_total", untrusted))?,
+            untrusted_documents: plain("untrusted_documents_total", untrusted)?,
             hits_in_memory: hits.with_label_values(&["memory"]),
             hits_in_redis: hits.with_label_values(&["redis"]),
             hits_stale: hits.with_label_values(&["stale"]),
-            misses: counters(name("misses_total", "Queries that the cache did not answer."), "reason")?,
+            misses: counters("misses_total", "Queries that the cache did not answer.", "reason")?,
             invalidations: counters(
-                name("invalidations_total", "Answers found out of date, by what touched them."),
+                "invalidations_total",
+                "Answers found out of date, by what touched them.",
                 "by",
             )?,
-            stored: counter(name("stored_total", "Answers kept."))?,
-            not_modified: counter(name("not_modified_total", "Answers that the client had already."))?,
-            waited: counter(name("waited_total", "Requests that waited for another one's answer."))?,
-            refreshed: counter(name("refreshed_total", "Answers made anew before anyone missed them."))?,
+            stored: counter("stored_total", "Answers kept.")?,
+            not_modified: counter("not_modified_total", "Answers that the client had already.")?,
+            waited: counter("waited_total", "Requests that waited for another one's answer.")?,
+            refreshed: counter("refreshed_total", "Answers made anew before anyone missed them.")?,
             parsed: documents("parsed_total", "Good documents parsed; those that are known are not.")?,
             validated: documents("validated_total", "Operations validated; those that are known are not.")?,
-            evicted: counter(name("evictions_total", "Answers pushed out of the memory by others."))?,
+            evicted: counter("evictions_total", "Answers pushed out of the memory by others.")?,
         })
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounterVec, Registry};
 
-use super::{SECONDS, add, buckets, opts};
+use super::{SECONDS, add, buckets, counters};
 
 /// Clones count into the same.
 #[derive(Clone)]
@@ -16,10 +16,14 @@ pub struct EmbedderMetrics {
 impl EmbedderMetrics {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let seconds = buckets("embedding_seconds", "How long embedding took, waiting included.", SECONDS);
-        let queries = opts("query_embeddings_total", "Questions, by where their vectors came from.");
         Ok(Self {
             seconds: add(registry, HistogramVec::new(seconds, &["purpose", "outcome"]))?,
-            queries: add(registry, IntCounterVec::new(queries, &["source"]))?,
+            queries: counters(
+                registry,
+                "query_embeddings_total",
+                "Questions, by where their vectors came from.",
+                &["source"],
+            )?,
         })
     }
 

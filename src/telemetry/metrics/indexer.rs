@@ -2,7 +2,7 @@
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry};
 
-use super::{add, gauge, opts};
+use super::{add, counters, gauge, opts};
 
 /// Clones count into the same values.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub struct IndexerMetrics {
 impl IndexerMetrics {
     pub(super) fn register(all: &Registry) -> prometheus::Result<Self> {
         let lag = opts("indexer_lag_seconds", "Age of the oldest change that is not in the index.");
-        let written = opts("indexer_rows_total", "Rows written to the index, by what it took.");
+        let written = "Rows written to the index, by what it took.";
         let failures = opts("indexer_failures_total", "Times that the indexer had to wait and try again.");
         let count = |name, help| add(all, gauge(name, help));
         Ok(Self {
@@ -38,7 +38,7 @@ impl IndexerMetrics {
             lag: add(all, Gauge::with_opts(lag))?,
             parked: count("index_parked_rows", "Rows that the embedder does not take.")?,
             failures: add(all, IntCounter::with_opts(failures))?,
-            written: add(all, IntCounterVec::new(written, &["kind"]))?,
+            written: counters(all, "indexer_rows_total", written, &["kind"])?,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 
-use crate::telemetry::metrics::{add, opts};
+use crate::telemetry::metrics::{add, counters, opts};
 
 /// Codes that are told apart; a client may close with any of some thousands.
 const CODES: [u16; 17] =
@@ -18,13 +18,12 @@ pub struct SocketMetrics {
 impl SocketMetrics {
     pub(super) fn register(all: &Registry) -> prometheus::Result<Self> {
         let open = opts("sockets_open", "WebSockets and event streams.");
-        let messages = opts("socket_messages_total", "Messages received from clients and sent to them.");
-        let closes =
-            opts("socket_closes_total", "Ends of WebSockets and event streams, by their close code.");
+        let messages = "Messages received from clients and sent to them.";
+        let closes = "Ends of WebSockets and event streams, by their close code.";
         Ok(Self {
             open: add(all, IntGaugeVec::new(open, &["transport"]))?,
-            messages: add(all, IntCounterVec::new(messages, &["transport", "direction"]))?,
-            closes: add(all, IntCounterVec::new(closes, &["transport", "code"]))?,
+            messages: counters(all, "socket_messages_total", messages, &["transport", "direction"])?,
+            closes: counters(all, "socket_closes_total", closes, &["transport", "code"])?,
         })
     }
 

@@ -5,7 +5,7 @@ use super::*;
 use crate::harness::{column, member};
 
 /// Changes of the log that PostgreSQL has looked up for gateways, all of which are gone.
-async fn looked_up(url: &str) -> u64 {
+async fn looked_up(url: &str) -> usize {
     let here = "select count(*)::text from pg_stat_activity where datname = current_database() \
                 and application_name like 'evidence-gateway%'";
     let begun = std::time::Instant::now();
@@ -18,10 +18,18 @@ async fn looked_up(url: &str) -> u64 {
     column(url, query).await[0].parse().unwrap()
 }
 
+async fn insert(url: &str, tasks: usize) {
+    let script = format!(
+        "insert into tasks (project_id, title, intent) select '{}', 't', 'i' from generate_series(1, {tasks})",
+        PROJECTS[0]
+    );
+    execute(url, &script).await;
+}
+
 /// Each change is looked at a few times and not once per page of events.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn coming_back_costs_what_is_read() {
-    const CHANGES: u64 = 900;
+    const CHANGES: usize = 900;
     let database = Database::empty().await;
     let url = &database.url;
     prepare(url).await;
@@ -34,11 +42,7 @@ async fn coming_back_costs_what_is_read() {
         next(&mut stream).await;
         next(&mut stream).await.cursor.unwrap()
     };
-    let script = format!(
-        "insert into tasks (project_id, title, intent) select '{}', 't', 'i' from generate_series(1, {CHANGES})",
-        PROJECTS[0]
-    );
-    execute(url, &script).await;
+    insert(url, CHANGES).await;
     let before = looked_up(url).await;
     {
         let process = Process::start(url, &[]).await;
@@ -47,7 +51,7 @@ async fn coming_back_costs_what_is_read() {
         for _ in 0..CHANGES {
             ids.insert(told(&next(&mut stream).await)["id"].as_str().unwrap().to_owned());
         }
-        assert_eq!(ids.len() as u64, CHANGES);
+        assert_eq!(ids.len(), CHANGES);
     }
     let cost = looked_up(url).await - before;
     println!("{cost} rows looked up for {CHANGES} changes");
@@ -57,7 +61,7 @@ async fn coming_back_costs_what_is_read() {
 /// A set whose changes just fill their pages ends like any other: who comes later does not wait for the next one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_set_may_end_with_a_page() {
-    const PAGES: usize = 2_000;
+    const TWO_PAGES: usize = 2_000;
     let database = Database::empty().await;
     let url = &database.url;
     prepare(url).await;
@@ -65,22 +69,14 @@ async fn a_set_may_end_with_a_page() {
     let document = "subscription($after: String) { taskChanged(after: $after) { cursor } }";
     let process = Process::start(url, &[]).await;
     let mut present = process.watch(document, json!({}), &viewer).await;
-    execute(
-        url,
-        &format!("insert into tasks (project_id, title, intent) values ('{}', 't', 'i')", PROJECTS[0]),
-    )
-    .await;
+    insert(url, 1).await;
     let cursor = next(&mut present).await.cursor.unwrap();
-    let script = format!(
-        "insert into tasks (project_id, title, intent) select '{}', 't', 'i' from generate_series(1, {PAGES})",
-        PROJECTS[0]
-    );
-    execute(url, &script).await;
-    for _ in 0..PAGES {
+    insert(url, TWO_PAGES).await;
+    for _ in 0..TWO_PAGES {
         next(&mut present).await;
     }
     let mut later = process.watch(document, json!({"after": &*cursor}), &viewer).await;
-    for _ in 0..PAGES {
+    for _ in 0..TWO_PAGES {
         next(&mut later).await;
     }
     is_quiet(&mut later).await;

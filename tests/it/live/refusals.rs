@@ -92,7 +92,7 @@ async fn a_cursor_of_another_time_ends_its_stream() {
         let event = next(&mut stream).await;
         let body: Value = serde_json::from_slice(&event.body).unwrap();
         assert_eq!(body["errors"][0]["extensions"]["code"], "CURSOR_EXPIRED", "{body}");
-        assert!(event.last && stream.next().await.is_none());
+        assert!(event.last && stream.next(None).await.is_none());
     }
 }
 
